@@ -1,0 +1,12 @@
+//! What people wrote, made into types that cannot be wrong.
+//!
+//! Pure: no network, no engine, and files are read only where a function says so. Every error of a kind of
+//! input is reported at once, with where it was written and what would be right.
+
+pub mod kind;
+pub mod policy;
+pub mod secret;
+pub mod settings;
+
+pub use kind::DriverKind;
+pub use secret::Secret;

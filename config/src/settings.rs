@@ -1,0 +1,149 @@
+//! How this worker is set up: defaults < Prefect profile < `worker.toml` < environment < flags.
+
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+
+use url::Url;
+
+use crate::{DriverKind, Secret, policy::Policy};
+
+/// Everything the worker was told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How to reach the Prefect API.
+    pub api: ApiSettings,
+    /// What to poll and how.
+    pub worker: WorkerSettings,
+    /// Where the status server listens.
+    pub status: StatusSettings,
+    /// How much is written, and what of it goes to the API.
+    pub logging: LoggingSettings,
+    /// The embedded API, used when no API is configured.
+    pub server: ServerSettings,
+    /// Local subprocesses.
+    pub process: ProcessSettings,
+    /// What a job may ask for.
+    pub policy: Policy,
+    /// Every Prefect setting that somebody set (no defaults), under its canonical `PREFECT_…` name and in the
+    /// reference's spelling of values. It is the lowest layer of a job's environment (`BaseJobConfiguration`, 3.8.8).
+    pub job_environment: BTreeMap<String, Secret>,
+    /// What people should know of how these settings came about: unknown keys with the nearest known one,
+    /// values that were ignored and why.
+    pub notices: Vec<String>,
+}
+
+/// How to reach the Prefect API.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// The base URL, ending in `/api` or in a Cloud workspace. None: the embedded API.
+    pub url: Option<Url>,
+    /// Sent as a bearer token.
+    pub key: Option<Secret>,
+    /// Sent as basic authentication; wins over the key.
+    pub auth_string: Option<Secret>,
+    /// Added to each request.
+    pub custom_headers: BTreeMap<String, Secret>,
+    /// Where Prefect Cloud lives; an API URL that starts with it is Cloud.
+    pub cloud_url: Url,
+    /// Accept any certificate.
+    pub tls_insecure_skip_verify: bool,
+    /// Trust these certificates instead of the system's.
+    pub ssl_cert_file: Option<PathBuf>,
+    /// Speak HTTP/2.
+    pub enable_http2: bool,
+    /// The limit of one try of one request.
+    pub request_timeout: Duration,
+    /// How often a request is repeated after its first failure.
+    pub max_retries: u32,
+    /// How far a delay between tries may stray, as a share of it.
+    pub retry_jitter_factor: f64,
+    /// Status codes to retry beyond 408, 429, 502 and 503.
+    pub retry_extra_codes: Vec<u16>,
+    /// Whether to ask for CSRF tokens.
+    pub csrf_support: bool,
+}
+
+/// What to poll and how.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// The work pool.
+    pub pool: Option<String>,
+    /// This worker's name; the host's name and the pool make one when there is none.
+    pub name: Option<String>,
+    /// The queues to poll; empty means all.
+    pub work_queues: Vec<String>,
+    /// The pool type this worker insists on.
+    pub kind: Option<DriverKind>,
+    /// How many flow runs may hold a slot at once. None: as many as come.
+    pub limit: Option<NonZeroU32>,
+    /// How many flow runs may be between claim and start at once.
+    pub start_concurrency: NonZeroU32,
+    /// How far ahead of its time a flow run may be taken.
+    pub prefetch: Duration,
+    /// Time between polls.
+    pub query_interval: Duration,
+    /// Time between heartbeats.
+    pub heartbeat_interval: Duration,
+    /// Time between looks for cancelled flow runs.
+    pub cancellation_interval: Duration,
+    /// Poll once, wait for what was started, end.
+    pub run_once: bool,
+    /// Create the pool when there is none.
+    pub create_pool_if_not_found: bool,
+    /// A file with the base job template for a pool this worker creates.
+    pub base_job_template: Option<PathBuf>,
+    /// How long a drain waits for flow runs before it stops them. None: as long as it takes for engines whose jobs
+    /// cannot outlive the worker, not at all for those whose jobs can.
+    pub drain_timeout: Option<Duration>,
+    /// Time between asking a job to end and forcing it.
+    pub stop_grace: Duration,
+    /// Where journal, jobs, workspaces and the embedded API keep their files.
+    pub state_dir: PathBuf,
+}
+
+/// Where the status server listens.
+#[derive(Clone, Debug)]
+pub struct StatusSettings {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// The address.
+    pub host: IpAddr,
+    /// The port; 0 takes a free one.
+    pub port: u16,
+}
+
+/// How much is written, and what of it goes to the API.
+#[derive(Clone, Debug)]
+pub struct LoggingSettings {
+    /// The level, as tracing-subscriber's filter understands it (`info`, `worker=debug`).
+    pub level: String,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+    /// Whether the worker's lines about a flow run are sent to its log.
+    pub to_api: bool,
+    /// How long a batch of lines may wait.
+    pub batch_interval: Duration,
+    /// How many bytes a batch may have.
+    pub batch_size: usize,
+    /// How many bytes one line may have; the rest is cut.
+    pub max_log_size: usize,
+}
+
+/// The embedded API.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// The address it listens on.
+    pub host: IpAddr,
+    /// The port; 0 takes a free one.
+    pub port: u16,
+    /// The token that requests must carry; demanded when the address is not a loopback one.
+    pub token: Option<Secret>,
+}
+
+/// Local subprocesses.
+#[derive(Clone, Debug)]
+pub struct ProcessSettings {
+    /// The Python that runs flows. None: that of the active virtual environment, else the first on the job's `PATH`.
+    pub python: Option<PathBuf>,
+    /// Whether each job gets a cgroup of its own where one is delegated to the worker.
+    pub cgroups: bool,
+}

@@ -1,0 +1,16 @@
+//! Where a job runs: the driver contract and its engines.
+//!
+//! The only crate that names an engine's client library. It knows nothing of the Prefect API: it is handed a
+//! [`Job`](job::Job) and says what became of it.
+
+pub mod driver;
+pub mod job;
+pub mod plan;
+pub mod subprocess;
+
+pub use driver::{Driver, DriverError, Health, JobEvent, LogStream, Owned, Recovered, Submitted};
+pub use job::{
+    Environment, Handle, Intent, Job, LogCursor, LogLine, Outcome, OutputStream, Owner, Phase,
+    Program, RunKey, StopRequest,
+};
+pub use plan::Plan;

@@ -1,0 +1,21 @@
+//! What an engine will be asked for: one variant per driver, plain data, compared whole in tests.
+
+use crate::{job::RunKey, subprocess};
+
+/// The plan of one attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    /// A local subprocess.
+    Subprocess(subprocess::Plan),
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// The attempt it is for.
+    pub fn key(&self) -> RunKey {
+        match self {
+            Self::Subprocess(plan) => plan.key,
+        }
+    }
+}

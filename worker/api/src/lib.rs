@@ -1,0 +1,6 @@
+//! Speaks Prefect's REST and WebSocket API: wire types and client.
+//!
+//! The only crate that names an HTTP client. It knows nothing of drivers, slots or pull steps; its callers
+//! decide what an answer means. Facts about the protocol were seen on Prefect 3.8.8 unless a comment says otherwise.
+
+pub mod types;
