@@ -3,4 +3,16 @@
 //! The only crate that names an HTTP client. It knows nothing of drivers, slots or pull steps; its callers
 //! decide what an answer means. Facts about the protocol were seen on Prefect 3.8.8 unless a comment says otherwise.
 
+pub mod client;
+pub mod error;
+pub mod retry;
 pub mod types;
+
+mod csrf;
+mod request;
+mod routes;
+mod transport;
+
+pub use client::{Client, ClientBuildError, ClientOptions};
+pub use error::{ApiError, Credential};
+pub use retry::RetryPolicy;

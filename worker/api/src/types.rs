@@ -18,8 +18,9 @@ pub use id::{
     BlockDocumentId, DeploymentId, FlowId, FlowRunId, StateId, TransitionId, WorkPoolId,
     WorkQueueId, WorkerId,
 };
-pub use log::{LogEntry, LogLevel};
+pub use log::{LogEntry, LogLevel, StoredLogEntry};
 pub use state::{
-    OrchestrationResult, OrchestrationStatus, ProposedState, State, StateDetails, StateType,
+    OrchestrationDetails, OrchestrationResult, OrchestrationStatus, ProposedState, State,
+    StateDetails, StateType,
 };
 pub use work_pool::{WorkPool, WorkPoolCreate, WorkPoolStatus, WorkQueue, WorkerRecord};

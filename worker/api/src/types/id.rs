@@ -14,7 +14,6 @@ macro_rules! id {
 
         impl $name {
             /// A new random identifier.
-            #[allow(clippy::new_without_default, reason = "a random value is no default")]
             pub fn random() -> Self {
                 Self(Uuid::new_v4())
             }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::FlowRunId;
 
@@ -18,6 +19,27 @@ pub struct LogEntry {
     pub timestamp: Timestamp,
     /// The flow run it belongs to.
     pub flow_run_id: Option<FlowRunId>,
+}
+
+/// One line of a flow run's log as the server stores it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredLogEntry {
+    /// Names it.
+    pub id: Uuid,
+    /// The logger, such as `prefect.flow_runs.worker`.
+    pub name: String,
+    /// How important it is.
+    pub level: LogLevel,
+    /// The text.
+    pub message: String,
+    /// When it was written.
+    pub timestamp: Timestamp,
+    /// The flow run it belongs to.
+    #[serde(default)]
+    pub flow_run_id: Option<FlowRunId>,
+    /// The task run it belongs to.
+    #[serde(default)]
+    pub task_run_id: Option<Uuid>,
 }
 
 /// How important a line is, by Python's numbers.
