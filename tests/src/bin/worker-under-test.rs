@@ -1,0 +1,9 @@
+//! The real program, built with the tests: cargo builds the binaries of a test's own crate and no others, so only
+//! this way is what the tests start always what was just written.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Becomes `worker::main()` with the commit that brings it.
+    ExitCode::from(78)
+}
