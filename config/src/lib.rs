@@ -5,8 +5,10 @@
 
 pub mod kind;
 pub mod policy;
+pub mod python;
 pub mod secret;
 pub mod settings;
+pub mod template;
 
 pub use kind::DriverKind;
 pub use secret::Secret;
