@@ -1,4 +1,6 @@
-//! x
+//! The program as its user meets it: on loopback, without Python, without Docker.
 
-#[test]
-fn x() {}
+mod exec;
+
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_worker-under-test");
