@@ -1,0 +1,22 @@
+# Short names for what is done often. `tests/run` needs none of this.
+
+# Everything but the live tests.
+test:
+    tests/run --quick
+
+# The live tests alone: a real Prefect server, real Python flows.
+live:
+    cargo nextest run --workspace --profile live
+
+# Format and lints.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# Measure; prints numbers, judges none.
+bench:
+    cargo run --release -p worker-tests --bin bench
+
+# What CI runs.
+ci:
+    .ci/run
