@@ -61,7 +61,11 @@ fn check(rule: fn(&SourceFile) -> Vec<Finding>) {
 
 // === rules ===
 
+/// A `tests.rs` is named after the file it stands beside, and needs no further word.
 fn lacks_module_doc(file: &SourceFile) -> Vec<Finding> {
+    if file.path.ends_with("/tests.rs") {
+        return vec![];
+    }
     let first = file
         .text
         .lines()
@@ -185,6 +189,7 @@ mod tests {
         for text in ["", "use std::fs;\n", "// Not a doc.\n", "//!\nuse x;\n"] {
             assert_eq!(lacks_module_doc(&file("a.rs", text)).len(), 1, "{text:?}");
         }
+        assert!(lacks_module_doc(&file("a/tests.rs", "use x;\n")).is_empty());
     }
 
     #[test]
