@@ -3,7 +3,12 @@
 //! The only crate that names an engine's client library. It knows nothing of the Prefect API: it is handed a
 //! [`Job`](job::Job) and says what became of it.
 
+pub mod command_line;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod driver;
+#[cfg(any(test, feature = "conformance"))]
+pub mod fake;
 pub mod job;
 pub mod plan;
 pub mod subprocess;

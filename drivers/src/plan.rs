@@ -7,6 +7,9 @@ use crate::{job::RunKey, subprocess};
 pub enum Plan {
     /// A local subprocess.
     Subprocess(subprocess::Plan),
+    /// The scripted driver's.
+    #[cfg(any(test, feature = "conformance"))]
+    Fake(crate::fake::Plan),
 }
 
 // === impl Plan ===
@@ -16,6 +19,8 @@ impl Plan {
     pub fn key(&self) -> RunKey {
         match self {
             Self::Subprocess(plan) => plan.key,
+            #[cfg(any(test, feature = "conformance"))]
+            Self::Fake(plan) => plan.key,
         }
     }
 }

@@ -1,0 +1,605 @@
+//! Starts, stops and removes jobs. Everything here may wait for the file system, and belongs on a thread that may.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, PipeReader, Read as _, Write as _},
+    os::{
+        fd::AsFd as _,
+        unix::{
+            fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+            process::CommandExt as _,
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::SigmaskHow,
+};
+
+use worker_config::DriverKind;
+
+use super::{
+    ENGINE, HANDLE_VERSION, Shared, cgroup,
+    jobs_dir::{End, ExitRecord, Intended, Part, Record, Started, is_locked, try_lock},
+    plan::{Directory, Launch, Plan},
+    shim::{self, Failure, Order, request::stop_line, tree},
+    unavailable,
+    watch::Notice,
+};
+use crate::{
+    driver::{DriverError, JobEvent, Owned, Recovered, Submitted},
+    job::{Handle, Intent, Outcome, Owner, Phase, RunKey, StopRequest},
+};
+
+/// How long a shim may take to report the start of its job. It takes milliseconds; a machine that swaps takes longer.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long `destroy` waits for the end it forced.
+const END_LIMIT: Duration = Duration::from_secs(15);
+/// How often something is looked at that nobody tells us about.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How often leftovers of a killed shim are looked for: each time there may be new ones.
+const LEFTOVER_ROUNDS: usize = 20;
+
+/// Starts an attempt, or finds it.
+pub(super) fn submit(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
+    let record = match take_lock(shared, plan.key)? {
+        Lock::Taken(record) => record,
+        Lock::Exists(handle) => return Ok(Submitted::Adopted(handle)),
+    };
+    match start(shared, plan, record) {
+        Ok(started) => {
+            let handle = handle(plan.key, Some(started));
+            shared.tell(Notice {
+                owner: plan.owner.clone(),
+                event: JobEvent::Changed {
+                    key: plan.key,
+                    phase: Phase::Running,
+                },
+            });
+            Ok(Submitted::Created(handle))
+        }
+        Err(error) => {
+            // The error counts; what is left in the way shows at the next attempt.
+            if let Err(left) = destroy(shared, plan.key) {
+                tracing::warn!(job = %plan.key, error = %left, "could not clean up after a failed start");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What became of an attempt.
+pub(super) fn recover(shared: &Shared, key: RunKey) -> Result<Recovered, DriverError> {
+    Ok(
+        match look(shared, key).map_err(|error| at(shared, key, &error))? {
+            None => Recovered::Missing,
+            Some(Seen {
+                phase: Phase::Exited(outcome),
+                ..
+            }) => Recovered::Exited(outcome),
+            Some(_) => Recovered::Running,
+        },
+    )
+}
+
+/// Everything of an owner.
+pub(super) fn list_owned(shared: &Shared, owner: &Owner) -> Result<Vec<Owned>, DriverError> {
+    let jobs = shared
+        .jobs
+        .list()
+        .map_err(|error| unavailable(shared.jobs.path(), &error))?;
+    let mut owned = Vec::new();
+    for key in jobs.into_keys() {
+        match look(shared, key).map_err(|error| at(shared, key, &error))? {
+            Some(seen) if seen.owner == *owner => {
+                owned.push(Owned {
+                    handle: seen.handle,
+                    phase: seen.phase,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(owned)
+}
+
+/// Asks the shim of a job to end it.
+pub(super) fn stop(shared: &Shared, key: RunKey, request: StopRequest) -> Result<(), DriverError> {
+    let path = shared.jobs.file(key, Part::Requests);
+    let pipe = OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&path);
+    match pipe {
+        Ok(mut pipe) => {
+            let sent = pipe.write_all(stop_line(request).as_bytes());
+            sent.map_err(|error| unavailable(&path, &error))
+        }
+        // No reader, or no pipe: there is no shim any more, or it has come to its end.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(unavailable(&path, &error)),
+    }
+}
+
+/// Removes an attempt, and ends it first if it lives.
+pub(super) fn destroy(shared: &Shared, key: RunKey) -> Result<(), DriverError> {
+    let failed = |error: io::Error| at(shared, key, &error);
+    if let Some(mut record) = shared.jobs.find_record(key).map_err(failed)? {
+        take_from_shim(shared, key, &record)?;
+        let known = Record::read(&mut record).map_err(failed)?;
+        let ended = shared.jobs.find_exit(key).is_ok_and(|exit| exit.is_some());
+        if !ended {
+            kill_leftovers(key);
+        }
+        if let Some(group) = known.and_then(|known| known.intended.cgroup) {
+            end_group(&group).map_err(|error| unavailable(&group, &error))?;
+        }
+        shared.jobs.remove(key).map_err(failed)?;
+    } else {
+        shared.jobs.remove(key).map_err(failed)?;
+    }
+    reap(shared, key);
+    shared.wake(key);
+    Ok(())
+}
+
+/// Collects a shim that has let go of its lock: it is at its last breath. If it was not, the watcher's sweep collects it.
+fn reap(shared: &Shared, key: RunKey) {
+    let limit = Instant::now() + Duration::from_secs(1);
+    let Some(mut child) = shared.children().remove(&key) else {
+        return;
+    };
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() >= limit {
+            shared.children().insert(key, child);
+            return;
+        }
+        pause(Duration::from_millis(1));
+    }
+}
+
+/// What is there of one attempt.
+pub(super) struct Seen {
+    pub(super) owner: Owner,
+    pub(super) handle: Handle,
+    pub(super) phase: Phase,
+    /// Whether what it writes is kept.
+    pub(super) output: bool,
+}
+
+/// Looks at the files of one attempt. A record without a line says that nothing was started yet, and counts as nothing.
+pub(super) fn look(shared: &Shared, key: RunKey) -> io::Result<Option<Seen>> {
+    let Some(mut file) = shared.jobs.find_record(key)? else {
+        return Ok(None);
+    };
+    // In this order: a shim writes the exit file before it lets go of the lock.
+    let alive = is_locked(&file)?;
+    let exit = shared.jobs.find_exit(key)?;
+    let Some(record) = Record::read(&mut file)? else {
+        return Ok(None);
+    };
+    let phase = match (exit, record.started) {
+        (Some(exit), _) => Phase::Exited(exit.outcome()),
+        (None, Some(_)) if alive => Phase::Running,
+        (None, None) if alive => Phase::Pending(None),
+        (None, Some(started)) => Phase::Exited(lost(started).outcome()),
+        (None, None) => Phase::Exited(Outcome::NeverStarted {
+            reason: "the worker that should have started it was ended while it did".to_owned(),
+        }),
+    };
+    Ok(Some(Seen {
+        owner: record.intended.owner,
+        handle: handle(key, record.started),
+        phase,
+        output: record.started.is_some_and(|started| started.output),
+    }))
+}
+
+/// Writes down the end of a job whose shim went without a word, after ending what it left. Not while anybody holds the lock, and not
+/// for a job that never started: that may be submitted again.
+pub(super) fn settle(shared: &Shared, key: RunKey) -> io::Result<()> {
+    let Some(mut file) = shared.jobs.find_record(key)? else {
+        return Ok(());
+    };
+    if !try_lock(&file)?
+        || !shared.jobs.is_current(key, &file)?
+        || shared.jobs.find_exit(key)?.is_some()
+    {
+        return Ok(());
+    }
+    let Some(Record {
+        intended,
+        started: Some(started),
+    }) = Record::read(&mut file)?
+    else {
+        return Ok(());
+    };
+    kill_leftovers(key);
+    if let Some(group) = &intended.cgroup {
+        end_group(group)?;
+    }
+    shared.jobs.write_exit(key, &lost(started))
+}
+
+/// The answer to the question who may start an attempt.
+enum Lock {
+    /// We may. The lock is held by this open file.
+    Taken(File),
+    /// Nobody may: it was started already.
+    Exists(Handle),
+}
+
+/// Takes the lock of an attempt that was never started, or finds the one that was.
+fn take_lock(shared: &Shared, key: RunKey) -> Result<Lock, DriverError> {
+    let failed = |error: io::Error| at(shared, key, &error);
+    let limit = Instant::now() + START_LIMIT;
+    loop {
+        let mut record = shared.jobs.open_record(key).map_err(failed)?;
+        let taken = try_lock(&record).map_err(failed)?;
+        if taken && !shared.jobs.is_current(key, &record).map_err(failed)? {
+            continue;
+        }
+        match Record::read(&mut record).map_err(failed)? {
+            Some(Record {
+                started: Some(started),
+                ..
+            }) => return Ok(Lock::Exists(handle(key, Some(started)))),
+            before if taken => {
+                // A worker died while it started this, or while it removed it. Whatever came of it goes, and we start anew.
+                if before.is_some() {
+                    kill_leftovers(key);
+                    record.set_len(0).map_err(failed)?;
+                }
+                shared.jobs.remove_exit(key).map_err(failed)?;
+                return Ok(Lock::Taken(record));
+            }
+            // Somebody is just starting it.
+            _ if Instant::now() >= limit => {
+                return Err(DriverError::Unavailable {
+                    engine: ENGINE,
+                    reason: format!("job {key} is being started, and is not done with it"),
+                });
+            }
+            _ => pause(LOOK_AGAIN),
+        }
+    }
+}
+
+/// Starts a shim, and the job under it. The lock goes over to the shim.
+fn start(shared: &Shared, plan: &Plan, mut record: File) -> Result<Started, DriverError> {
+    let failed = |error: io::Error| at(shared, plan.key, &error);
+    prepare_directory(&plan.directory)?;
+    let (program, arguments) = look_up(plan)?;
+    let cgroup = shared
+        .cgroups
+        .as_ref()
+        .map(|delegated| delegated.group(plan.key));
+    let intended = Intended::new(
+        plan.owner.clone(),
+        cgroup.as_ref().map(|group| group.path.clone()),
+    );
+    let mut line = serde_json::to_vec(&intended).map_err(|error| failed(error.into()))?;
+    line.push(b'\n');
+    record.write_all(&line).map_err(failed)?;
+    let order = Order {
+        program,
+        directory: plan.directory.path().to_owned(),
+        control_session: plan.control_session,
+        output: plan.keep_output,
+        cgroup,
+    };
+    let order = serde_json::to_string(&order).map_err(|error| failed(error.into()))?;
+    let (report, reporter) = io::pipe().map_err(failed)?;
+    let mut command = Command::new(&shared.settings.shim);
+    command
+        .arg0("worker")
+        .arg(shim::ARGUMENT)
+        .arg(shared.jobs.path())
+        .arg(plan.key.to_string())
+        .arg("--")
+        .args(&arguments)
+        .env_clear()
+        .envs(&plan.environment.0)
+        .env(tree::JOB_VARIABLE, plan.key.to_string())
+        .env(shim::ORDER_VARIABLE, order)
+        .current_dir("/")
+        .stdin(Stdio::from(record))
+        .stdout(Stdio::from(reporter))
+        .stderr(Stdio::null());
+    let child =
+        spawn_unsignalled(&mut command).map_err(|error| shim_failed(shared, plan, &error))?;
+    // The command holds our copies of the lock and of the reporting end.
+    drop(command);
+    shared.children().insert(plan.key, child);
+    let line = read_report(report).map_err(failed)?;
+    if let Some((pid, shim)) = shim::parse_started(&line) {
+        return Ok(Started {
+            pid,
+            shim,
+            output: plan.keep_output,
+        });
+    }
+    Err(match Failure::parse(&line) {
+        Some(failure) => start_failed(plan, &arguments, &failure),
+        None => DriverError::Unavailable {
+            engine: ENGINE,
+            reason: format!(
+                "the shim of job {} ended before it started anything",
+                plan.key
+            ),
+        },
+    })
+}
+
+/// Starts a process that begins with the shim's signals blocked: until it is a session of its own, an interrupt from the worker's
+/// terminal would end it.
+fn spawn_unsignalled(command: &mut Command) -> io::Result<std::process::Child> {
+    let before = shim::shim_signals().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let child = command.spawn();
+    before.thread_set_mask()?;
+    child
+}
+
+/// Reads the line that a shim reports, up to its end or the shim's.
+fn read_report(mut report: PipeReader) -> io::Result<String> {
+    let limit = Instant::now() + START_LIMIT;
+    let mut line = Vec::new();
+    let mut chunk = [0; 512];
+    while !line.ends_with(b"\n") {
+        let left = limit.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut waited = [PollFd::new(report.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waited, timeout) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(nix::errno::Errno::EINTR) => continue,
+            result => result?,
+        };
+        match report.read(&mut chunk)? {
+            0 => break,
+            length => line.extend_from_slice(&chunk[..length]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&line).into_owned())
+}
+
+/// Waits until the shim has let go of the lock, and makes it.
+fn take_from_shim(shared: &Shared, key: RunKey, record: &File) -> Result<(), DriverError> {
+    let limit = Instant::now() + END_LIMIT;
+    let force = StopRequest {
+        intent: Intent::Plain,
+        grace: Duration::ZERO,
+    };
+    let mut asked = 0_u32;
+    while !try_lock(record).map_err(|error| at(shared, key, &error))? {
+        if Instant::now() >= limit {
+            // A shim that does not answer was suspended, say. Its job goes, and it goes with it.
+            if asked == u32::MAX {
+                return Err(DriverError::Unavailable {
+                    engine: ENGINE,
+                    reason: format!("job {key} does not end"),
+                });
+            }
+            kill_leftovers(key);
+            asked = u32::MAX;
+            pause(Duration::from_millis(100));
+            continue;
+        }
+        if asked.is_multiple_of(100) {
+            stop(shared, key, force)?;
+        }
+        asked += 1;
+        pause(LOOK_AGAIN);
+    }
+    Ok(())
+}
+
+fn prepare_directory(directory: &Directory) -> Result<(), DriverError> {
+    match directory {
+        Directory::Private(path) => {
+            let made = DirBuilder::new().mode(0o700).create(path);
+            match made {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    Err(unavailable(path, &error))
+                }
+                _ => Ok(()),
+            }
+        }
+        Directory::Given { path, field } => {
+            let invalid = |reason: String| DriverError::Invalid {
+                field: (*field).to_owned(),
+                reason: format!("{} {reason}", path.display()),
+            };
+            match fs::metadata(path) {
+                Ok(there) if there.is_dir() => Ok(()),
+                Ok(_) => Err(invalid("is not a directory".to_owned())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Err(invalid("does not exist on this machine".to_owned()))
+                }
+                Err(error) => Err(invalid(format!("cannot be used: {error}"))),
+            }
+        }
+    }
+}
+
+/// Finds the program, and puts the arguments together.
+fn look_up(plan: &Plan) -> Result<(PathBuf, Vec<String>), DriverError> {
+    let find = |name: &str| find_program(name, plan.search_path(), plan.directory.path());
+    match &plan.launch {
+        Launch::Command(arguments) => {
+            let name = arguments.first().expect("a plan's command is not empty");
+            Ok((find(name)?, arguments.clone()))
+        }
+        Launch::Python {
+            interpreter,
+            arguments,
+        } => {
+            let program = match interpreter {
+                Some(path) => find(&path.to_string_lossy())?,
+                None => find("python3").or_else(|_| find("python")).map_err(|_| {
+                    DriverError::NotFound {
+                        what: format!(
+                            "a Python interpreter (python3, python) in PATH {}",
+                            plan.search_path()
+                        ),
+                    }
+                })?,
+            };
+            let name = program.to_string_lossy().into_owned();
+            let arguments = std::iter::once(name)
+                .chain(arguments.iter().cloned())
+                .collect();
+            Ok((program, arguments))
+        }
+    }
+}
+
+/// Looks a program up as a shell would that runs in `directory`.
+fn find_program(name: &str, search_path: &str, directory: &Path) -> Result<PathBuf, DriverError> {
+    let not_executable = |path: &Path| DriverError::Invalid {
+        field: format!("program {}", path.display()),
+        reason: "it is not an executable file".to_owned(),
+    };
+    if name.contains('/') {
+        let path = directory.join(name);
+        return match fs::metadata(&path) {
+            Ok(file) if is_executable(&file) => Ok(path),
+            Ok(_) => Err(not_executable(&path)),
+            Err(_) => Err(DriverError::NotFound {
+                what: format!("program {}", path.display()),
+            }),
+        };
+    }
+    let mut unusable = None;
+    for entry in search_path.split(':') {
+        let path = directory.join(entry).join(name);
+        match fs::metadata(&path) {
+            Ok(file) if is_executable(&file) && !name.is_empty() => return Ok(path),
+            Ok(file) if file.is_file() => unusable = unusable.or(Some(path)),
+            _ => {}
+        }
+    }
+    Err(match unusable {
+        Some(path) => not_executable(&path),
+        None => DriverError::NotFound {
+            what: format!("program '{name}' in PATH {search_path}"),
+        },
+    })
+}
+
+fn is_executable(file: &fs::Metadata) -> bool {
+    file.is_file() && file.permissions().mode() & 0o111 != 0
+}
+
+/// What a shim said about a program that does not start, by what can be done about it.
+fn start_failed(plan: &Plan, arguments: &[String], failure: &Failure) -> DriverError {
+    let Failure { step, errno } = failure;
+    let error = io::Error::from_raw_os_error(*errno);
+    let program = arguments.first().map_or("", String::as_str);
+    let invalid = |reason: &str| DriverError::Invalid {
+        field: format!("program {program}"),
+        reason: reason.to_owned(),
+    };
+    match *errno {
+        // It was there a moment ago, so this is what its first line or its loader names.
+        libc::ENOENT => DriverError::NotFound {
+            what: format!("the interpreter of program {program}"),
+        },
+        libc::ENOEXEC => {
+            invalid("it is neither a binary for this machine nor a script with an interpreter")
+        }
+        libc::EACCES | libc::EPERM => invalid("the system does not let it be executed"),
+        libc::E2BIG => invalid("its arguments and environment are larger than the system allows"),
+        libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOSPC => {
+            DriverError::Quota {
+                reason: format!("{step} of job {}: {error}", plan.key),
+                retry_after: None,
+            }
+        }
+        _ => DriverError::Unavailable {
+            engine: ENGINE,
+            reason: format!("{step} of job {}: {error}", plan.key),
+        },
+    }
+}
+
+/// Why not even the shim was started.
+fn shim_failed(shared: &Shared, plan: &Plan, error: &io::Error) -> DriverError {
+    match error.raw_os_error() {
+        Some(errno @ (libc::E2BIG | libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE)) => {
+            let step = "starting the shim".to_owned();
+            start_failed(plan, &[plan.name.clone()], &Failure { step, errno })
+        }
+        _ if error.kind() == io::ErrorKind::InvalidInput => DriverError::Invalid {
+            field: "env".to_owned(),
+            reason: "a name or a value holds a null character".to_owned(),
+        },
+        _ => unavailable(&shared.settings.shim, error),
+    }
+}
+
+/// What finds a job again: its key. The rest is for people, and empty as long as nothing was started.
+fn handle(key: RunKey, started: Option<Started>) -> Handle {
+    Handle {
+        kind: DriverKind::Process,
+        version: HANDLE_VERSION,
+        key,
+        infrastructure_id: started.map_or_else(String::new, |started| started.pid.to_string()),
+        state: serde_json::json!({ "shim": started.map(|started| started.shim) }),
+    }
+}
+
+/// The end of a job nobody saw end.
+fn lost(started: Started) -> ExitRecord {
+    ExitRecord::new(End::Lost(format!(
+        "the process that watched over pid {} was ended from outside, and the job with it",
+        started.pid
+    )))
+}
+
+/// Ends everything that carries the mark of a job, as far as it can be found.
+fn kill_leftovers(key: RunKey) {
+    let mark = key.to_string();
+    for _ in 0..LEFTOVER_ROUNDS {
+        match tree::kill_marked(&mark) {
+            0 => return,
+            count => {
+                tracing::warn!(job = %key, count, "ended processes of a job that had lost its shim")
+            }
+        }
+        pause(LOOK_AGAIN);
+    }
+}
+
+/// Ends and removes a group.
+fn end_group(group: &Path) -> io::Result<()> {
+    let limit = Instant::now() + Duration::from_secs(2);
+    loop {
+        cgroup::kill(group)?;
+        match cgroup::remove(group) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < limit => {
+                pause(LOOK_AGAIN)
+            }
+            result => return result,
+        }
+    }
+}
+
+/// An error of the file system on a job's files.
+fn at(shared: &Shared, key: RunKey, error: &io::Error) -> DriverError {
+    unavailable(&shared.jobs.file(key, Part::Record), error)
+}
+
+fn pause(time: Duration) {
+    let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+    // Waiting for nothing; to be interrupted is as good.
+    poll(&mut [], timeout).ok();
+}
+
+#[cfg(test)]
+mod tests;

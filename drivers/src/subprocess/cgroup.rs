@@ -1,0 +1,170 @@
+//! One control group (version 2) for each job, where a part of the tree was delegated to this worker.
+//!
+//! It makes ending a tree one step that nothing can escape, and it tells when the kernel ended a process for lack of memory. Without it
+//! everything works, by the means of `shim/tree`.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::jobs_dir::found;
+use crate::job::RunKey;
+
+/// The part of the tree that jobs get their groups in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Delegated {
+    /// Where the groups of jobs are made.
+    parent: PathBuf,
+    /// Where the worker is, and shims stay.
+    home: PathBuf,
+}
+
+/// The group of one job, as a shim is told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct JobGroup {
+    pub(super) path: PathBuf,
+    /// Where the shim goes back to.
+    pub(super) home: PathBuf,
+}
+
+/// Writing this to a group's list of processes moves the writer there.
+const MYSELF: &str = "0";
+
+// === impl Delegated ===
+
+impl Delegated {
+    /// Looks whether this process may make groups below its own.
+    ///
+    /// At the very root of the machine it never does: the root belongs to the init system, even when we may write to it.
+    ///
+    /// # Errors
+    /// Why it may not, for the log.
+    pub(super) fn detect() -> Result<Self, String> {
+        let home = own_group()?;
+        if !home.join("cgroup.type").exists() {
+            return Err(format!(
+                "{} is the root of the machine's tree",
+                home.display()
+            ));
+        }
+        Self::below(&home)
+    }
+
+    /// Uses a given group.
+    pub(super) fn below(parent: &Path) -> Result<Self, String> {
+        let home = own_group()?;
+        let trial = parent.join(format!("worker-trial-{}", std::process::id()));
+        fs::create_dir(&trial)
+            .and_then(|()| fs::remove_dir(&trial))
+            .map_err(|error| format!("no group can be made in {}: {error}", parent.display()))?;
+        let delegated = Self {
+            parent: parent.to_owned(),
+            home,
+        };
+        Ok(delegated.with_memory_accounted())
+    }
+
+    pub(super) fn group(&self, key: RunKey) -> JobGroup {
+        JobGroup {
+            path: self.parent.join(format!("worker-job-{key}")),
+            home: self.home.clone(),
+        }
+    }
+
+    /// Asks for memory accounting in the groups of jobs. A group whose children are accounted may hold no process itself, so the
+    /// worker steps down into a leaf, if it is alone there; else jobs go without.
+    fn with_memory_accounted(mut self) -> Self {
+        let control = self.parent.join("cgroup.subtree_control");
+        if fs::write(&control, "+memory").is_ok() || self.home != self.parent {
+            return self;
+        }
+        let alone = fs::read_to_string(self.home.join("cgroup.procs"))
+            .is_ok_and(|list| list.trim() == std::process::id().to_string());
+        let leaf = self.parent.join("worker");
+        if alone
+            && (leaf.is_dir() || fs::create_dir(&leaf).is_ok())
+            && fs::write(leaf.join("cgroup.procs"), MYSELF).is_ok()
+        {
+            self.home = leaf;
+            if let Err(error) = fs::write(&control, "+memory") {
+                tracing::debug!(%error, cgroup = %self.parent.display(), "memory of jobs is not accounted");
+            }
+        }
+        self
+    }
+}
+
+// === impl JobGroup ===
+
+impl JobGroup {
+    /// Runs something with this process inside the group, so that what it starts is born there, and steps out again.
+    pub(super) fn inside<T>(&self, start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match fs::create_dir(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => fs::write(self.path.join("cgroup.procs"), MYSELF)?,
+        }
+        let started = start();
+        fs::write(self.home.join("cgroup.procs"), MYSELF)?;
+        started
+    }
+
+    /// Processes of the group that the kernel ended for lack of memory, where that is accounted.
+    pub(super) fn oom_kills(&self) -> Option<u64> {
+        let events = fs::read_to_string(self.path.join("memory.events")).ok()?;
+        let line = events
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill "))?;
+        line.trim().parse().ok()
+    }
+
+    /// The group's memory limit in bytes, if it has one.
+    pub(super) fn memory_limit(&self) -> Option<u64> {
+        fs::read_to_string(self.path.join("memory.max"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    }
+}
+
+/// Forces every process of a group to end. Gone is success.
+pub(super) fn kill(group: &Path) -> io::Result<()> {
+    found(fs::write(group.join("cgroup.kill"), "1")).map(drop)
+}
+
+/// Removes an empty group. Gone is success.
+pub(super) fn remove(group: &Path) -> io::Result<()> {
+    found(fs::remove_dir(group)).map(drop)
+}
+
+/// The directory of the group this process is in.
+fn own_group() -> Result<PathBuf, String> {
+    let mounts = read("/proc/self/mountinfo")?;
+    let groups = read("/proc/self/cgroup")?;
+    locate(&mounts, &groups).ok_or_else(|| "no cgroup of version 2 is mounted".to_owned())
+}
+
+/// Puts together where version 2 is mounted and which group of it this process is in.
+fn locate(mounts: &str, groups: &str) -> Option<PathBuf> {
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    mounts.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        if right.split(' ').next()? != "cgroup2" {
+            return None;
+        }
+        let mut fields = left.split(' ').skip(3);
+        let (root, mount) = (fields.next()?, fields.next()?);
+        let below = Path::new(group).strip_prefix(root).ok()?;
+        Some(Path::new(mount).join(below))
+    })
+}
+
+fn read(path: &str) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,378 @@
+//! Sees jobs end: one thread, one inotify instance and one sweep for all jobs of a driver.
+//!
+//! Exit files arrive by rename into one directory, so that one watch tells of all of them. A shim that is killed writes none: the sweep finds
+//! its lock free and writes the exit file in its stead. Where inotify cannot be had, the sweep does it all, more often.
+
+use std::{
+    collections::HashSet,
+    io,
+    os::fd::AsFd as _,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use futures::stream::{self, BoxStream, StreamExt as _};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+    unistd::{AccessFlags, access},
+};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use super::{
+    Shared, act,
+    jobs_dir::{Part, Parts, parse_name},
+    run_blocking,
+};
+use crate::{
+    driver::{Health, JobEvent},
+    job::{Owner, Phase, RunKey},
+};
+
+/// How often locks are looked at, and everything else that nobody tells us about.
+const SWEEP: Duration = Duration::from_secs(2);
+/// The same where inotify cannot be had.
+const BLIND_SWEEP: Duration = Duration::from_millis(200);
+/// How long news of output is gathered: a job that writes all the time does not keep us busy.
+const OUTPUT_PAUSE: Duration = Duration::from_millis(20);
+/// How long a listing of jobs is waited for before it is asked for again.
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(1);
+
+/// Something that happened, and to whom it belongs.
+#[derive(Clone, Debug)]
+pub(super) struct Notice {
+    pub(super) owner: Owner,
+    pub(super) event: JobEvent,
+}
+
+/// The thread that watches. It ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    /// The thread waits on the other end, which reports when this one is closed.
+    stop: Option<io::PipeWriter>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Eyes {
+    shared: Arc<Shared>,
+    stop: io::PipeReader,
+    /// One for exit files and one for output, or why there are none. They are apart so that much output delays no end.
+    inotify: Result<(Inotify, Inotify), Errno>,
+    /// Jobs whose end was told.
+    told: HashSet<RunKey>,
+    next_sweep: Instant,
+    next_output: Instant,
+}
+
+// === impl Watcher ===
+
+impl Watcher {
+    /// Begins to watch. What ends after this returned is told to who listens.
+    pub(super) fn start(shared: Arc<Shared>) -> io::Result<Self> {
+        let (stop, closed) = io::pipe()?;
+        let mut eyes = Eyes::open(shared, stop)?;
+        let thread = thread::Builder::new()
+            .name("jobs-watch".to_owned())
+            .spawn(move || eyes.run())?;
+        Ok(Self {
+            stop: Some(closed),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // If it panicked, it said so.
+            thread.join().ok();
+        }
+    }
+}
+
+// === impl Eyes ===
+
+impl Eyes {
+    fn open(shared: Arc<Shared>, stop: io::PipeReader) -> io::Result<Self> {
+        let inotify = open_inotify(&shared);
+        if let Err(errno) = inotify {
+            tracing::warn!(%errno, "inotify is not to be had; ends of jobs are noticed later");
+        }
+        let jobs = shared.jobs.list()?;
+        let told = jobs
+            .into_iter()
+            .filter(|(_, parts)| parts.exit)
+            .map(|(key, _)| key)
+            .collect();
+        let now = Instant::now();
+        Ok(Self {
+            shared,
+            stop,
+            inotify,
+            told,
+            next_sweep: now,
+            next_output: now,
+        })
+    }
+
+    fn run(&mut self) {
+        loop {
+            let now = Instant::now();
+            if now >= self.next_sweep {
+                self.sweep();
+                let pause = if self.inotify.is_ok() {
+                    SWEEP
+                } else {
+                    BLIND_SWEEP
+                };
+                self.next_sweep = now + pause;
+            }
+            if self.is_stopped() {
+                return;
+            }
+            self.read_exits();
+            if now >= self.next_output && self.read_output() {
+                self.next_output = now + OUTPUT_PAUSE;
+            }
+        }
+    }
+
+    /// Waits for the next thing to do; whether that is to end.
+    fn is_stopped(&self) -> bool {
+        let now = Instant::now();
+        let mut waited = vec![PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
+        let mut until = self.next_sweep;
+        if let Ok((exits, output)) = &self.inotify {
+            waited.push(PollFd::new(exits.as_fd(), PollFlags::POLLIN));
+            if now >= self.next_output {
+                waited.push(PollFd::new(output.as_fd(), PollFlags::POLLIN));
+            } else {
+                until = until.min(self.next_output);
+            }
+        }
+        let left = until.saturating_duration_since(now) + Duration::from_millis(1);
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        poll(&mut waited, timeout).is_ok() && waited[0].any().unwrap_or_default()
+    }
+
+    fn read_exits(&mut self) {
+        let Ok((exits, _)) = &self.inotify else {
+            return;
+        };
+        // One read after the other until there is nothing: each takes in a page of events.
+        while let Ok(events) = exits.read_events() {
+            for event in events {
+                if event
+                    .mask
+                    .intersects(AddWatchFlags::IN_Q_OVERFLOW | AddWatchFlags::IN_IGNORED)
+                {
+                    self.next_sweep = Instant::now();
+                }
+                let name = event.name.as_ref().and_then(|name| name.to_str());
+                if let Some((key, Part::Exit)) = name.and_then(parse_name) {
+                    self.told.insert(key);
+                    tell_end(&self.shared, key);
+                }
+            }
+        }
+    }
+
+    /// Wakes who follows the output that grew; whether any did.
+    fn read_output(&self) -> bool {
+        let Ok((_, output)) = &self.inotify else {
+            self.shared.wake_all();
+            return false;
+        };
+        let mut grown = HashSet::new();
+        let mut overflow = false;
+        // Bounded, as writers may be faster than we are: the rest is for the next time.
+        for _ in 0..256 {
+            let Ok(events) = output.read_events() else {
+                break;
+            };
+            for event in events {
+                overflow |= event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+                let name = event.name.as_ref().and_then(|name| name.to_str());
+                if let Some((key, Part::Stdout | Part::Stderr)) = name.and_then(parse_name) {
+                    grown.insert(key);
+                }
+            }
+        }
+        if overflow {
+            self.shared.wake_all();
+        } else {
+            grown.iter().for_each(|&key| self.shared.wake(key));
+        }
+        !grown.is_empty() || overflow
+    }
+
+    /// Looks at what nobody tells us about.
+    fn sweep(&mut self) {
+        self.shared.reap_children();
+        let jobs = match self.shared.jobs.list() {
+            Ok(jobs) => jobs,
+            Err(error) => return self.be_down(&error.to_string()),
+        };
+        match access(
+            self.shared.jobs.path(),
+            AccessFlags::W_OK | AccessFlags::X_OK,
+        ) {
+            Ok(()) => self.be_up(),
+            Err(errno) => self.be_down(errno.desc()),
+        }
+        self.told.retain(|key| jobs.contains_key(key));
+        for (&key, parts) in &jobs {
+            match *parts {
+                Parts {
+                    record: true,
+                    exit: true,
+                } if self.told.insert(key) => tell_end(&self.shared, key),
+                Parts {
+                    record: true,
+                    exit: true,
+                } => {}
+                // Its record was removed, and then the worker died.
+                Parts { record: false, .. } => {
+                    self.shared.jobs.remove(key).ok().unwrap_or_default()
+                }
+                Parts {
+                    record: true,
+                    exit: false,
+                } => self.settle(key),
+            }
+        }
+    }
+
+    fn settle(&mut self, key: RunKey) {
+        let settled = act::settle(&self.shared, key);
+        if let Err(error) = settled {
+            tracing::warn!(job = %key, %error, "could not look after a job");
+        }
+        if self.inotify.is_err()
+            && self
+                .shared
+                .jobs
+                .find_exit(key)
+                .is_ok_and(|exit| exit.is_some())
+        {
+            self.told.insert(key);
+            tell_end(&self.shared, key);
+        }
+    }
+
+    fn be_up(&mut self) {
+        let was_down = self
+            .shared
+            .health
+            .send_if_modified(|health| std::mem::replace(health, Health::Up) != Health::Up);
+        // The directory may have been made anew, and the watches have gone with the old one.
+        if was_down {
+            self.inotify = open_inotify(&self.shared);
+        }
+    }
+
+    fn be_down(&self, reason: &str) {
+        let reason = format!("{}: {reason}", self.shared.jobs.path().display());
+        self.shared.health.send_if_modified(|health| {
+            let down = Health::Down { reason };
+            std::mem::replace(health, down.clone()) != down
+        });
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Tells who listens. Nobody need to.
+    pub(super) fn tell(&self, notice: Notice) {
+        self.notices.send(notice).ok();
+    }
+}
+
+fn open_inotify(shared: &Shared) -> Result<(Inotify, Inotify), Errno> {
+    let open = |mask| {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        inotify.add_watch(shared.jobs.path(), mask)?;
+        Ok::<_, Errno>(inotify)
+    };
+    Ok((
+        open(AddWatchFlags::IN_MOVED_TO)?,
+        open(AddWatchFlags::IN_MODIFY)?,
+    ))
+}
+
+/// Reads how a job ended and tells it.
+fn tell_end(shared: &Shared, key: RunKey) {
+    match act::look(shared, key) {
+        Ok(Some(act::Seen {
+            owner,
+            handle: _,
+            phase: phase @ Phase::Exited(_),
+            output: _,
+        })) => {
+            shared.tell(Notice {
+                owner,
+                event: JobEvent::Changed { key, phase },
+            });
+        }
+        // It was removed in the meantime.
+        Ok(_) => {}
+        Err(error) => tracing::warn!(job = %key, %error, "could not read how a job ended"),
+    }
+    shared.wake(key);
+}
+
+/// Where an event stream is.
+enum Step {
+    Snapshot,
+    Live,
+}
+
+/// The events of one owner, as the contract of [`crate::Driver::events`] has them.
+pub(super) fn events(shared: Arc<Shared>, owner: Owner) -> BoxStream<'static, JobEvent> {
+    // From here on nothing is missed; what also is in the snapshot is told twice.
+    let notices = shared.notices.subscribe();
+    let start = (shared, owner, notices, Step::Snapshot);
+    stream::unfold(start, |(shared, owner, mut notices, step)| async move {
+        let (event, next) = match step {
+            Step::Snapshot => (snapshot(&shared, &owner).await, Step::Live),
+            Step::Live => match next_of(&owner, &mut notices).await {
+                Some(event) => (event, Step::Live),
+                None => {
+                    let reason = "more jobs ended at once than were taken note of".to_owned();
+                    (JobEvent::WatchLost { reason }, Step::Snapshot)
+                }
+            },
+        };
+        Some((event, (shared, owner, notices, next)))
+    })
+    .boxed()
+}
+
+/// The next event of an owner, or `None` when some were missed.
+async fn next_of(owner: &Owner, notices: &mut Receiver<Notice>) -> Option<JobEvent> {
+    loop {
+        match notices.recv().await {
+            Ok(notice) if notice.owner == *owner => return Some(notice.event),
+            Ok(_) => {}
+            Err(RecvError::Lagged(_)) => return None,
+            // The stream holds a sender, so that this cannot be.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// Everything there is; tried until it can be listed.
+async fn snapshot(shared: &Arc<Shared>, owner: &Owner) -> JobEvent {
+    loop {
+        let (shared, owner) = (Arc::clone(shared), owner.clone());
+        match run_blocking(move || act::list_owned(&shared, &owner)).await {
+            Ok(owned) => return JobEvent::Snapshot(owned),
+            Err(error) => tracing::warn!(%error, "could not list jobs; trying again"),
+        }
+        tokio::time::sleep(SNAPSHOT_RETRY).await;
+    }
+}
