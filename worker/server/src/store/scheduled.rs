@@ -1,0 +1,113 @@
+//! What a worker is handed when it polls: due flow runs, within the limits of the pool and its queues.
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::params;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Tx,
+    filter::Page,
+    pools,
+    queues::{self, QueueView},
+    runs::{self, RunView},
+    value::{Micros, time},
+};
+use crate::error::Error;
+
+/// What a worker asks for.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Poll {
+    /// The queues it serves; none means all.
+    #[serde(default)]
+    work_queue_names: Option<Vec<String>>,
+    /// Runs that are due until then.
+    #[serde(default, deserialize_with = "time::deserialize")]
+    scheduled_before: Option<Timestamp>,
+    /// Runs that are due from then on.
+    #[serde(default, deserialize_with = "time::deserialize")]
+    scheduled_after: Option<Timestamp>,
+    #[serde(flatten)]
+    page: Page,
+}
+
+/// One flow run of the answer.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ScheduledView {
+    work_pool_id: String,
+    work_queue_id: String,
+    flow_run: RunView,
+}
+
+/// A poll is noted at most this often, so that polling does not become writing.
+const NOTED: SignedDuration = SignedDuration::from_secs(5);
+
+/// Hands out due flow runs: the most urgent queue first, within a queue the longest due first.
+///
+/// Nothing is claimed by this; the limits are advice, as they are in the reference.
+pub(crate) fn poll(tx: &Tx<'_>, pool: &str, poll: &Poll) -> Result<Vec<ScheduledView>, Error> {
+    let pool = pools::read(tx, pool)?;
+    let (limit, _) = poll.page.bounds()?;
+    let mut queues = queues::of_pool(tx, &pool.id)?;
+    if let Some(names) = poll
+        .work_queue_names
+        .as_ref()
+        .filter(|names| !names.is_empty())
+    {
+        for name in names {
+            queues::read(tx, &pool.name, name)?;
+        }
+        queues.retain(|queue| names.contains(&queue.name));
+    }
+    note(tx, &queues)?;
+    if pool.is_paused {
+        return Ok(Vec::new());
+    }
+    let mut free = match pool.concurrency_limit {
+        Some(slots) => limit.min(slots.saturating_sub(active_in_pool(tx, &pool.id)?)),
+        None => limit,
+    };
+    let window = (poll.scheduled_after, poll.scheduled_before);
+    let mut found = Vec::new();
+    for queue in queues.into_iter().filter(|queue| !queue.is_paused) {
+        let active = queue.active_slots.unwrap_or(0);
+        let own = queue
+            .concurrency_limit
+            .map_or(free, |slots| slots.saturating_sub(active));
+        let wanted = own.min(free);
+        if wanted == 0 {
+            continue;
+        }
+        for flow_run in runs::due(tx, &queue.id, window, wanted)? {
+            free -= 1;
+            found.push(ScheduledView {
+                work_pool_id: pool.id.clone(),
+                work_queue_id: queue.id.clone(),
+                flow_run,
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn active_in_pool(tx: &Tx<'_>, pool_id: &str) -> Result<u32, Error> {
+    let active = tx
+        .prepare_cached(
+            "SELECT count(*) FROM work_queue q JOIN flow_run r ON r.work_queue_id = q.id
+                AND r.state_type IN ('RUNNING', 'PENDING') WHERE q.work_pool_id = ?",
+        )?
+        .query_row([pool_id], |row| row.get(0))?;
+    Ok(active)
+}
+
+fn note(tx: &Tx<'_>, queues: &[QueueView]) -> Result<(), Error> {
+    for queue in queues {
+        let fresh = queue
+            .last_polled
+            .is_some_and(|Micros(time)| tx.now.duration_since(time) < NOTED);
+        if !fresh {
+            tx.prepare_cached("UPDATE work_queue SET last_polled = ? WHERE id = ?")?
+                .execute(params![Micros(tx.now), queue.id])?;
+        }
+    }
+    Ok(())
+}
