@@ -11,6 +11,8 @@ pub mod types;
 mod csrf;
 mod request;
 mod routes;
+#[cfg(test)]
+mod testing;
 mod transport;
 
 pub use client::{Client, ClientBuildError, ClientOptions};

@@ -66,7 +66,7 @@ impl Answer {
                 credential: shared.credential,
                 detail,
             },
-            404 if words.is_none() => ApiError::Unavailable {
+            404 | 410 if words.is_none() => ApiError::Unavailable {
                 what,
                 // A gateway that has lost its backend answers so. Taken for the server's word, it would cancel flow runs.
                 reason: format!("not an answer of Prefect: {}", quoted()),
@@ -75,7 +75,7 @@ impl Answer {
                 what,
                 reason: "there is no such route; check that PREFECT_API_URL ends in /api and that the server is not older than this needs".to_owned(),
             },
-            404 => ApiError::NotFound { what, detail },
+            404 | 410 => ApiError::NotFound { what, detail },
             409 => ApiError::Conflict { what, detail },
             429 => ApiError::RateLimited { what, retry_after },
             408 | 500.. => ApiError::Unavailable {

@@ -108,7 +108,7 @@ impl Client {
 
     /// Keeps a deployment's concurrency slot for this much longer.
     ///
-    /// `POST /v2/concurrency_limits/leases/{id}/renew`: 204; 410 for a lease that has ended, which is [`ApiError::Invalid`].
+    /// `POST /v2/concurrency_limits/leases/{id}/renew`: 204; 410 for a lease that has ended, which is [`ApiError::NotFound`].
     pub async fn renew_lease(&self, lease_id: Uuid, duration: Duration) -> Result<(), ApiError> {
         let id = lease_id.to_string();
         let path = ["v2", "concurrency_limits", "leases", &id, "renew"];
