@@ -49,6 +49,26 @@ pub fn str_of_float(number: f64) -> String {
     format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
 }
 
+/// Writes a JSON value as Python's `json.dumps` does: blanks after `,` and `:`, and nothing beyond ASCII.
+pub fn json(value: &Value) -> String {
+    match value {
+        Value::Null | Value::Bool(_) => value.to_string(),
+        Value::Number(number) => str_of_number(number),
+        Value::String(text) => json_text(text),
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(json).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Object(fields) => {
+            let fields: Vec<_> = fields
+                .iter()
+                .map(|(key, value)| format!("{}: {}", json_text(key), json(value)))
+                .collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+    }
+}
+
 /// Whether Python takes a value for true (`bool(value)`).
 pub fn is_truthy(value: &Value) -> bool {
     match value {
@@ -98,6 +118,21 @@ fn str_of_number(number: &Number) -> String {
         Some(float) if number.is_f64() => str_of_float(float),
         _ => number.to_string(),
     }
+}
+
+fn json_text(text: &str) -> String {
+    let quoted = Value::from(text).to_string();
+    let mut out = String::with_capacity(quoted.len());
+    for c in quoted.chars() {
+        if (' '..='~').contains(&c) {
+            out.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            write!(out, r"\u{unit:04x}").expect("writing to a String does not fail");
+        }
+    }
+    out
 }
 
 /// Single quotes unless the text has some and no double ones.

@@ -1,13 +1,34 @@
 //! How this worker is set up: defaults < Prefect profile < `worker.toml` < environment < flags.
+//!
+//! [`load`] reads what people wrote, in all the places where they may have, and gives [`Settings`] or every error at
+//! once. What the settings mean is left to whoever acts on them.
+
+mod build;
+mod dotenv;
+mod duration;
+mod error;
+mod files;
+mod job_environment;
+mod keys;
+mod layers;
+mod nearest;
+mod prefect;
+mod read;
+mod sources;
 
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use url::Url;
 
+pub use self::{
+    error::{ConfigError, ConfigErrors},
+    sources::{Flags, Sources},
+};
+use self::{layers::Layers, prefect::PrefectSettings};
 use crate::{DriverKind, Secret, policy::Policy};
 
 /// Everything the worker was told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// How to reach the Prefect API.
     pub api: ApiSettings,
@@ -32,7 +53,7 @@ pub struct Settings {
 }
 
 /// How to reach the Prefect API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ApiSettings {
     /// The base URL, ending in `/api` or in a Cloud workspace. None: the embedded API.
     pub url: Option<Url>,
@@ -63,7 +84,7 @@ pub struct ApiSettings {
 }
 
 /// What to poll and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WorkerSettings {
     /// The work pool.
     pub pool: Option<String>,
@@ -101,7 +122,7 @@ pub struct WorkerSettings {
 }
 
 /// Where the status server listens.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StatusSettings {
     /// Whether there is one.
     pub enabled: bool,
@@ -112,7 +133,7 @@ pub struct StatusSettings {
 }
 
 /// How much is written, and what of it goes to the API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LoggingSettings {
     /// The level, as tracing-subscriber's filter understands it (`info`, `worker=debug`).
     pub level: String,
@@ -129,7 +150,7 @@ pub struct LoggingSettings {
 }
 
 /// The embedded API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServerSettings {
     /// The address it listens on.
     pub host: IpAddr,
@@ -140,10 +161,56 @@ pub struct ServerSettings {
 }
 
 /// Local subprocesses.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProcessSettings {
     /// The Python that runs flows. None: that of the active virtual environment, else the first on the job's `PATH`.
     pub python: Option<PathBuf>,
     /// Whether each job gets a cgroup of its own where one is delegated to the worker.
     pub cgroups: bool,
 }
+
+/// Where settings are written, what they say, and what is wrong with it.
+#[derive(Debug, Default)]
+struct Notes {
+    errors: Vec<ConfigError>,
+    notices: Vec<String>,
+}
+
+/// A value somebody wrote.
+#[derive(Clone, Debug)]
+struct Written {
+    value: serde_json::Value,
+    /// Where, for people: `flag --limit`, `worker.limit in /etc/worker/worker.toml`.
+    place: String,
+    /// What a relative path in it is relative to.
+    base: PathBuf,
+}
+
+/// Reads every source and makes settings of them.
+///
+/// From the lowest to the highest: defaults, the active Prefect profile, `pyproject.toml`, `prefect.toml`, `.env`,
+/// `worker.toml`, the environment, flags. In the environment `WORKER_*` wins over `PREFECT_*`.
+///
+/// Reads files in the working directory, the home directory and `/etc/worker`, and nothing else.
+///
+/// # Errors
+/// Everything that is wrong, each with where it was written and what would be right.
+pub fn load(sources: &Sources) -> Result<Settings, ConfigErrors> {
+    let mut notes = Notes::default();
+    let dotenv = dotenv::read(sources, &mut notes);
+    let prefect = PrefectSettings::gather(sources, &dotenv, &mut notes);
+    let layers = Layers::gather(sources, &dotenv, &prefect, &mut notes);
+    let mut settings = build::settings(sources, &layers, &prefect, &mut notes);
+    settings.job_environment =
+        job_environment::collect(sources, &prefect, &layers, &settings, &mut notes);
+    let Notes { errors, notices } = notes;
+    settings.notices = notices;
+    if errors.is_empty() {
+        Ok(settings)
+    } else {
+        Err(ConfigErrors(errors))
+    }
+}
+
+#[cfg(test)]
+mod tests;
