@@ -18,3 +18,6 @@ mod transport;
 pub use client::{Client, ClientBuildError, ClientOptions};
 pub use error::{ApiError, Credential};
 pub use retry::RetryPolicy;
+
+/// The release of the reference whose behaviour this one has, as it is told to servers and written on infrastructure.
+pub const REFERENCE_VERSION: &str = "3.8.8";

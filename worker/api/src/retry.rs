@@ -228,7 +228,11 @@ where
         let Some(delay) = budget.next_delay(again) else {
             return Err(error);
         };
-        tracing::debug!(%error, ?delay, retries = budget.retries, "request failed, will be repeated");
+        if delay.is_zero() {
+            tracing::debug!(%error, "request failed, is repeated at once");
+        } else {
+            tracing::warn!(%error, ?delay, retry = budget.retries, "request failed, will be repeated");
+        }
         if !delay.is_zero() {
             sleep(delay).await;
         }

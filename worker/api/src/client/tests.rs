@@ -130,7 +130,8 @@ fn what_no_header_may_hold_is_refused_without_showing_it() {
 
 #[tokio::test]
 async fn no_secret_is_shown_by_options_client_or_errors() {
-    let echo = "you sent Bearer pnu_secret, YWRtaW46aHVudGVyMg==, admin:hunter2, tenant-key";
+    let echo =
+        "you sent Bearer pnu_secret, YWRtaW46aHVudGVyMg==, admin:hunter2, tenant-key, hunter2";
     let server = TestServer::start([
         Reply::detail(401, echo),
         Reply::text(418, echo),
