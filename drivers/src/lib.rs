@@ -10,6 +10,7 @@ pub mod driver;
 #[cfg(any(test, feature = "conformance"))]
 pub mod fake;
 pub mod job;
+mod lines;
 pub mod plan;
 pub mod subprocess;
 

@@ -4,7 +4,7 @@
 //! is in files, which the module `jobs_dir` describes.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     path::PathBuf,
     process::Child,
@@ -86,6 +86,8 @@ struct Shared {
     /// The shims this process started, to be waited for once they have ended. Each is removed by `destroy` at the latest.
     children: Mutex<HashMap<RunKey, Child>>,
     notices: broadcast::Sender<watch::Notice>,
+    /// Jobs whose start is still to be told: an end must not be told before it.
+    starting: Mutex<HashSet<RunKey>>,
     /// Wakes who follows the output of a job.
     followers: Mutex<HashMap<RunKey, watch_channel::Sender<()>>>,
     health: watch_channel::Sender<Health>,
@@ -150,6 +152,7 @@ impl SubprocessDriver {
             cgroups,
             children: Mutex::default(),
             notices: broadcast::Sender::new(NOTICES),
+            starting: Mutex::default(),
             followers: Mutex::default(),
             health: watch_channel::Sender::new(Health::Up),
         });
@@ -178,7 +181,7 @@ impl Driver for SubprocessDriver {
     }
 
     fn default_template(&self) -> serde_json::Value {
-        serde_json::from_str(include_str!("subprocess/template.json")).expect("a test reads it")
+        default_template()
     }
 
     fn health(&self) -> watch_channel::Receiver<Health> {
@@ -254,6 +257,12 @@ impl Shared {
             .expect("nothing panics while it holds this")
     }
 
+    fn starting(&self) -> MutexGuard<'_, HashSet<RunKey>> {
+        self.starting
+            .lock()
+            .expect("nothing panics while it holds this")
+    }
+
     fn followers(&self) -> MutexGuard<'_, HashMap<RunKey, watch_channel::Sender<()>>> {
         self.followers
             .lock()
@@ -278,6 +287,11 @@ impl Shared {
             follower.send_replace(());
         }
     }
+}
+
+/// The base job template of a process pool.
+pub fn default_template() -> serde_json::Value {
+    serde_json::from_str(include_str!("subprocess/template.json")).expect("a test reads it")
 }
 
 /// Runs on a thread that may wait.

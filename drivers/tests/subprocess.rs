@@ -1,109 +1,162 @@
 //! The subprocess driver with real processes.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf, sync::Arc};
 
-use futures::StreamExt as _;
-use uuid::Uuid;
-use worker_config::policy::Policy;
+use async_trait::async_trait;
+use tempfile::TempDir;
+
 use worker_drivers::{
-    Driver, Environment, Intent, Job, JobEvent, LogCursor, Outcome, Owner, Phase, Program, RunKey,
-    StopRequest,
+    Driver, Environment, Job, OutputStream, Owner, Program, RunKey,
+    conformance::{Behaviour, MISSING_PROGRAM, Subject},
     subprocess::{SubprocessDriver, SubprocessOptions},
 };
 
-fn driver(dir: &Path) -> SubprocessDriver {
-    let env = Environment(std::env::vars().collect());
-    let mut o = SubprocessOptions::new(dir, env);
-    o.shim = env!("CARGO_BIN_EXE_job-shim").into();
-    SubprocessDriver::new(o).unwrap()
+/// The subprocess driver, with a jobs directory that can be taken away.
+struct SubprocessSubject {
+    root: TempDir,
 }
 
-fn job(line: &str) -> Job {
-    Job {
-        key: RunKey {
-            flow_run: Uuid::new_v4(),
-            attempt: 1,
-        },
-        owner: Owner("me".into()),
-        name: "n".into(),
-        program: Program::Command {
-            line: line.into(),
-            engine: false,
-        },
-        environment: Environment(BTreeMap::new()),
-        labels: BTreeMap::new(),
-        configuration: serde_json::Map::new(),
-        workspace: None,
+// === impl SubprocessSubject ===
+
+impl SubprocessSubject {
+    fn jobs_dir(&self) -> PathBuf {
+        self.root.path().join("jobs")
+    }
+
+    fn hidden_dir(&self) -> PathBuf {
+        self.root.path().join("hidden")
     }
 }
 
-async fn run(line: &str, stop: bool) -> (Outcome, Vec<String>) {
-    let dir = tempfile::tempdir().unwrap();
-    let d = driver(dir.path());
-    let mut events = d.events(&Owner("me".into()));
-    let job = job(line);
-    let plan = d.plan(&job, &Policy::default()).unwrap();
-    let handle = d.submit(&plan).await.unwrap().into_handle();
-    if stop {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        d.stop(
-            &handle,
-            StopRequest {
-                intent: Intent::Plain,
-                grace: Duration::from_secs(5),
+#[async_trait]
+impl Subject for SubprocessSubject {
+    async fn driver(&self) -> Arc<dyn Driver> {
+        let inherited = Environment(std::env::vars().collect());
+        let mut options = SubprocessOptions::new(self.jobs_dir(), inherited);
+        options.shim = PathBuf::from(env!("CARGO_BIN_EXE_job-shim"));
+        Arc::new(SubprocessDriver::new(options).expect("the directory can be made"))
+    }
+
+    fn job(&self, key: RunKey, owner: Owner, behaviour: &Behaviour) -> Job {
+        Job {
+            key,
+            owner,
+            name: "conformance".to_owned(),
+            program: Program::Command {
+                line: command(behaviour),
+                engine: false,
             },
-        )
-        .await
-        .unwrap();
-    }
-    let outcome = loop {
-        if let JobEvent::Changed {
-            phase: Phase::Exited(o),
-            ..
-        } = events.next().await.unwrap()
-        {
-            break o;
+            environment: Environment::default(),
+            labels: BTreeMap::new(),
+            configuration: serde_json::Map::new(),
+            workspace: None,
         }
-    };
-    let lines = d
-        .logs(&handle, LogCursor::default())
-        .map(|l| l.unwrap().text)
+    }
+
+    async fn processes(&self, key: RunKey) -> usize {
+        processes(key).iter().filter(|pid| !is_shim(pid)).count()
+    }
+
+    async fn set_reachable(&self, reachable: bool) {
+        let (from, to) = match reachable {
+            true => (self.hidden_dir(), self.jobs_dir()),
+            false => (self.jobs_dir(), self.hidden_dir()),
+        };
+        fs::rename(from, to).expect("it can be moved");
+    }
+
+    async fn traces(&self, key: RunKey) -> String {
+        let mut traces = String::new();
+        for entry in fs::read_dir(self.jobs_dir()).expect("it is there") {
+            let path = entry.expect("it can be listed").path();
+            if path.to_string_lossy().contains(&key.to_string()) {
+                let is_file = fs::metadata(&path).is_ok_and(|there| there.is_file());
+                let content = if is_file {
+                    fs::read(&path).unwrap_or_default()
+                } else {
+                    Vec::new()
+                };
+                write!(
+                    traces,
+                    "{} {}",
+                    path.display(),
+                    String::from_utf8_lossy(&content)
+                )
+                .expect("it is memory");
+            }
+        }
+        for pid in processes(key) {
+            traces += &fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        }
+        traces
+    }
+}
+
+/// The pids of everything that carries the mark of a job.
+fn processes(key: RunKey) -> Vec<String> {
+    let mark = format!("WORKER__JOB={key}");
+    let entries = fs::read_dir("/proc").expect("there is one").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    pids.filter(|pid| pid.parse::<u32>().is_ok())
+        .filter(|pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment
+                .split(|&byte| byte == 0)
+                .any(|entry| entry == mark.as_bytes())
+        })
         .collect()
-        .await;
-    d.destroy(job.key).await.unwrap();
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    (outcome, lines)
 }
 
-#[tokio::test]
-async fn smoke() {
-    assert_eq!(
-        run("sh -c 'echo hi; exit 3'", false).await,
-        (
-            Outcome::Exited {
-                code: 3,
-                reported: false
-            },
-            vec!["hi".to_string()]
-        )
-    );
-    assert_eq!(
-        run("sleep 100", true).await.0,
-        Outcome::Signalled {
-            signal: 15,
-            by_us: true
+fn is_shim(pid: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("\0__shim\0"))
+}
+
+/// A command that behaves like this.
+fn command(behaviour: &Behaviour) -> String {
+    let shell = |script: &str| format!("sh -c '{script}'");
+    // The shell waits in short steps, as it deals with signals between two commands, and leaves no child behind that would count.
+    let wait = "while :; do read line <&3; done";
+    let fifo = |script: &str| shell(&format!("mkfifo wait; exec 3<>wait; {script}; {wait}"));
+    let lines = |count: usize| {
+        format!("i=0; while [ $i -lt {count} ]; do i=$((i+1)); echo out $i; echo err $i >&2; done")
+    };
+    match behaviour {
+        Behaviour::Exit(code) => shell(&format!("exit {code}")),
+        Behaviour::Signal(signal) => shell(&format!("kill -{signal} $$")),
+        Behaviour::Wait => "sleep 3600".to_owned(),
+        Behaviour::WaitThenExit(code) => fifo(&format!("trap \"exit {code}\" TERM; echo ready")),
+        Behaviour::IgnoreStop => fifo("trap \"\" TERM; echo ready"),
+        Behaviour::WaitWithChild => shell("(trap \"\" TERM; setsid sleep 3600 &); exec sleep 3600"),
+        Behaviour::LeaveChild => shell("(trap \"\" TERM; setsid sleep 3600 &); exit 0"),
+        Behaviour::Write(written) => {
+            shell(&written.iter().map(print).collect::<Vec<_>>().join("; "))
         }
-    );
-    assert_eq!(
-        run(
-            "sh -c 'setsid sleep 77 & (setsid setsid sleep 78 &) ; kill -9 $$'",
-            false
-        )
-        .await
-        .0,
-        Outcome::Signalled {
-            signal: 9,
-            by_us: false
-        }
-    );
+        Behaviour::Lines(count) => shell(&lines(*count)),
+        Behaviour::LinesThenWait(count) => shell(&format!("{}; exec sleep 3600", lines(*count))),
+        Behaviour::LongLine(length) => shell(&format!(
+            "head -c {length} /dev/zero | tr \"\\\\000\" x; echo"
+        )),
+        Behaviour::LastWords => fifo("trap \"echo last words; exit 0\" TERM; echo ready"),
+        Behaviour::MissingProgram => MISSING_PROGRAM.to_owned(),
+    }
+}
+
+fn print((stream, bytes): &(OutputStream, &'static [u8])) -> String {
+    let octal: String = bytes.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    match stream {
+        OutputStream::Stdout => format!("printf \"{octal}\""),
+        OutputStream::Stderr => format!("printf \"{octal}\" >&2"),
+    }
+}
+
+async fn subject() -> SubprocessSubject {
+    SubprocessSubject {
+        root: tempfile::tempdir().expect("there is room"),
+    }
+}
+
+mod conformance {
+    use super::subject;
+
+    worker_drivers::driver_conformance!(subject);
 }

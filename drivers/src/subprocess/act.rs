@@ -29,10 +29,9 @@ use super::{
     plan::{Directory, Launch, Plan},
     shim::{self, Failure, Order, request::stop_line, tree},
     unavailable,
-    watch::Notice,
 };
 use crate::{
-    driver::{DriverError, JobEvent, Owned, Recovered, Submitted},
+    driver::{DriverError, Owned, Recovered, Submitted},
     job::{Handle, Intent, Outcome, Owner, Phase, RunKey, StopRequest},
 };
 
@@ -51,19 +50,14 @@ pub(super) fn submit(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverEr
         Lock::Taken(record) => record,
         Lock::Exists(handle) => return Ok(Submitted::Adopted(handle)),
     };
+    shared.starting().insert(plan.key);
     match start(shared, plan, record) {
         Ok(started) => {
-            let handle = handle(plan.key, Some(started));
-            shared.tell(Notice {
-                owner: plan.owner.clone(),
-                event: JobEvent::Changed {
-                    key: plan.key,
-                    phase: Phase::Running,
-                },
-            });
-            Ok(Submitted::Created(handle))
+            shared.tell_started(plan.key, &plan.owner);
+            Ok(Submitted::Created(handle(plan.key, Some(started))))
         }
         Err(error) => {
+            shared.starting().remove(&plan.key);
             // The error counts; what is left in the way shows at the next attempt.
             if let Err(left) = destroy(shared, plan.key) {
                 tracing::warn!(job = %plan.key, error = %left, "could not clean up after a failed start");
@@ -122,7 +116,11 @@ pub(super) fn stop(shared: &Shared, key: RunKey, request: StopRequest) -> Result
         }
         // No reader, or no pipe: there is no shim any more, or it has come to its end.
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match shared.jobs.find_record(key)
+        {
+            Ok(_) => Ok(()),
+            Err(error) => Err(unavailable(&path, &error)),
+        },
         Err(error) => Err(unavailable(&path, &error)),
     }
 }

@@ -144,10 +144,14 @@ impl JobsDir {
             .open(self.file(key, Part::Record))
     }
 
-    /// Opens the record if it is there.
+    /// Opens the record if it is there. A directory that is not there has lost no job: it cannot be asked.
     pub(super) fn find_record(&self, key: RunKey) -> io::Result<Option<File>> {
         let path = self.file(key, Part::Record);
-        found(OpenOptions::new().read(true).append(true).open(path))
+        let record = found(OpenOptions::new().read(true).append(true).open(path))?;
+        if record.is_none() {
+            fs::metadata(&self.path)?;
+        }
+        Ok(record)
     }
 
     pub(super) fn find_exit(&self, key: RunKey) -> io::Result<Option<ExitRecord>> {

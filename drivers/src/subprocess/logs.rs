@@ -22,12 +22,11 @@ use super::{
 use crate::{
     driver::{DriverError, LogStream},
     job::{LogCursor, LogLine, OutputStream, Phase, RunKey},
+    lines,
 };
 
-/// The longest line, in bytes. A longer one comes in pieces.
-const MAX_LINE: usize = 64 * 1024;
 /// How much of a file is read at once: a few of the longest lines.
-const CHUNK: usize = 4 * MAX_LINE;
+const CHUNK: usize = 4 * lines::MAX_LINE;
 /// How long a follower waits for news before it looks by itself.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -169,7 +168,7 @@ fn look(shared: &Shared, key: RunKey, mut cursor: LogCursor) -> io::Result<Look>
         }
         let read_all = from + chunk.bytes.len() as u64 >= chunk.length;
         more |= !read_all;
-        for (text, length) in split_lines(&chunk.bytes, ended && read_all) {
+        for (text, length) in lines::split(&chunk.bytes, ended && read_all) {
             *place(&mut cursor, stream) += length as u64;
             lines.push_back(LogLine {
                 stream,
@@ -221,42 +220,6 @@ fn read_chunk(mut file: File, from: u64) -> io::Result<Chunk> {
     })
 }
 
-/// Takes whole lines off the front, each with its length in bytes. With `last`, also what is left without a line end.
-fn split_lines(bytes: &[u8], last: bool) -> Vec<(String, usize)> {
-    let mut lines = Vec::new();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let end = rest
-            .iter()
-            .take(MAX_LINE + 1)
-            .position(|&byte| byte == b'\n');
-        let (line, length) = match end {
-            Some(end) => (
-                rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]),
-                end + 1,
-            ),
-            None if rest.len() > MAX_LINE => {
-                let length = piece_length(rest);
-                (&rest[..length], length)
-            }
-            None if last => (rest, rest.len()),
-            None => break,
-        };
-        lines.push((String::from_utf8_lossy(line).into_owned(), length));
-        rest = &rest[length..];
-    }
-    lines
-}
-
-/// The length of the first piece of a line that is too long, so that no character is cut apart.
-fn piece_length(line: &[u8]) -> usize {
-    let is_boundary = |at: &usize| line[*at] & 0b1100_0000 != 0b1000_0000;
-    (MAX_LINE - 3..=MAX_LINE)
-        .rev()
-        .find(is_boundary)
-        .unwrap_or(MAX_LINE)
-}
-
 fn place(cursor: &mut LogCursor, stream: OutputStream) -> &mut u64 {
     match stream {
         OutputStream::Stdout => &mut cursor.stdout,
@@ -272,6 +235,3 @@ fn gone(stream: OutputStream, next: LogCursor) -> LogLine {
         next,
     }
 }
-
-#[cfg(test)]
-mod tests;

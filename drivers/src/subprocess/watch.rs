@@ -27,7 +27,7 @@ use super::{
     run_blocking,
 };
 use crate::{
-    driver::{Health, JobEvent},
+    driver::{Health, JobEvent, Owned},
     job::{Owner, Phase, RunKey},
 };
 
@@ -40,11 +40,13 @@ const OUTPUT_PAUSE: Duration = Duration::from_millis(20);
 /// How long a listing of jobs is waited for before it is asked for again.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(1);
 
-/// Something that happened, and to whom it belongs.
+/// Something that happened.
 #[derive(Clone, Debug)]
-pub(super) struct Notice {
-    pub(super) owner: Owner,
-    pub(super) event: JobEvent,
+pub(super) enum Notice {
+    /// To a job of somebody.
+    Event { owner: Owner, event: JobEvent },
+    /// To the directory: it cannot be watched, and why.
+    Lost(String),
 }
 
 /// The thread that watches. It ends when this is dropped.
@@ -276,19 +278,45 @@ impl Eyes {
 
     fn be_down(&self, reason: &str) {
         let reason = format!("{}: {reason}", self.shared.jobs.path().display());
+        let down = Health::Down {
+            reason: reason.clone(),
+        };
+        let mut was_up = false;
         self.shared.health.send_if_modified(|health| {
-            let down = Health::Down { reason };
+            was_up = *health == Health::Up;
             std::mem::replace(health, down.clone()) != down
         });
+        if was_up {
+            self.shared.notices.send(Notice::Lost(reason)).ok();
+        }
     }
 }
 
 // === impl Shared ===
 
 impl Shared {
-    /// Tells who listens. Nobody need to.
-    pub(super) fn tell(&self, notice: Notice) {
-        self.notices.send(notice).ok();
+    /// Tells that a job runs, unless its end was quicker.
+    pub(super) fn tell_started(&self, key: RunKey, owner: &Owner) {
+        let mut starting = self.starting();
+        if starting.remove(&key) {
+            self.tell(key, owner, Phase::Running);
+        }
+    }
+
+    /// Tells that a job ended, and before it that it ran.
+    fn tell_ended(&self, key: RunKey, owner: &Owner, phase: Phase) {
+        let mut starting = self.starting();
+        if starting.remove(&key) {
+            self.tell(key, owner, Phase::Running);
+        }
+        self.tell(key, owner, phase);
+    }
+
+    fn tell(&self, key: RunKey, owner: &Owner, phase: Phase) {
+        let owner = owner.clone();
+        let event = JobEvent::Changed { key, phase };
+        // Nobody need listen.
+        self.notices.send(Notice::Event { owner, event }).ok();
     }
 }
 
@@ -312,12 +340,7 @@ fn tell_end(shared: &Shared, key: RunKey) {
             handle: _,
             phase: phase @ Phase::Exited(_),
             output: _,
-        })) => {
-            shared.tell(Notice {
-                owner,
-                event: JobEvent::Changed { key, phase },
-            });
-        }
+        })) => shared.tell_ended(key, &owner, phase),
         // It was removed in the meantime.
         Ok(_) => {}
         Err(error) => tracing::warn!(job = %key, %error, "could not read how a job ended"),
@@ -325,54 +348,75 @@ fn tell_end(shared: &Shared, key: RunKey) {
     shared.wake(key);
 }
 
-/// Where an event stream is.
-enum Step {
-    Snapshot,
-    Live,
+/// An event stream.
+struct Events {
+    shared: Arc<Shared>,
+    owner: Owner,
+    notices: Receiver<Notice>,
+    /// The jobs that had ended in the last snapshot; none before there was one. That they started may have been on its way.
+    ended: Option<HashSet<RunKey>>,
 }
 
 /// The events of one owner, as the contract of [`crate::Driver::events`] has them.
 pub(super) fn events(shared: Arc<Shared>, owner: Owner) -> BoxStream<'static, JobEvent> {
     // From here on nothing is missed; what also is in the snapshot is told twice.
     let notices = shared.notices.subscribe();
-    let start = (shared, owner, notices, Step::Snapshot);
-    stream::unfold(start, |(shared, owner, mut notices, step)| async move {
-        let (event, next) = match step {
-            Step::Snapshot => (snapshot(&shared, &owner).await, Step::Live),
-            Step::Live => match next_of(&owner, &mut notices).await {
-                Some(event) => (event, Step::Live),
-                None => {
-                    let reason = "more jobs ended at once than were taken note of".to_owned();
-                    (JobEvent::WatchLost { reason }, Step::Snapshot)
-                }
-            },
-        };
-        Some((event, (shared, owner, notices, next)))
+    let events = Events {
+        shared,
+        owner,
+        notices,
+        ended: None,
+    };
+    stream::unfold(events, |mut events| async move {
+        let event = events.next().await;
+        Some((event, events))
     })
     .boxed()
 }
 
-/// The next event of an owner, or `None` when some were missed.
-async fn next_of(owner: &Owner, notices: &mut Receiver<Notice>) -> Option<JobEvent> {
-    loop {
-        match notices.recv().await {
-            Ok(notice) if notice.owner == *owner => return Some(notice.event),
-            Ok(_) => {}
-            Err(RecvError::Lagged(_)) => return None,
-            // The stream holds a sender, so that this cannot be.
-            Err(RecvError::Closed) => std::future::pending().await,
-        }
-    }
-}
+// === impl Events ===
 
-/// Everything there is; tried until it can be listed.
-async fn snapshot(shared: &Arc<Shared>, owner: &Owner) -> JobEvent {
-    loop {
-        let (shared, owner) = (Arc::clone(shared), owner.clone());
-        match run_blocking(move || act::list_owned(&shared, &owner)).await {
-            Ok(owned) => return JobEvent::Snapshot(owned),
-            Err(error) => tracing::warn!(%error, "could not list jobs; trying again"),
+impl Events {
+    async fn next(&mut self) -> JobEvent {
+        let Some(ended) = &self.ended else {
+            let owned = self.snapshot().await;
+            let ended = owned
+                .iter()
+                .filter(|owned| matches!(owned.phase, Phase::Exited(_)));
+            self.ended = Some(ended.map(|owned| owned.handle.key).collect());
+            return JobEvent::Snapshot(owned);
+        };
+        let reason = loop {
+            match self.notices.recv().await {
+                Ok(Notice::Event { owner, event }) if owner == self.owner => match event {
+                    JobEvent::Changed {
+                        key,
+                        phase: Phase::Running,
+                    } if ended.contains(&key) => {}
+                    event => return event,
+                },
+                Ok(Notice::Event { .. }) => {}
+                Ok(Notice::Lost(reason)) => break reason,
+                Err(RecvError::Lagged(missed)) => {
+                    break format!("{missed} events came faster than they were taken");
+                }
+                // We hold a sender, so that this cannot be.
+                Err(RecvError::Closed) => std::future::pending().await,
+            }
+        };
+        self.ended = None;
+        JobEvent::WatchLost { reason }
+    }
+
+    /// Everything there is; tried until it can be listed.
+    async fn snapshot(&self) -> Vec<Owned> {
+        loop {
+            let (shared, owner) = (Arc::clone(&self.shared), self.owner.clone());
+            match run_blocking(move || act::list_owned(&shared, &owner)).await {
+                Ok(owned) => return owned,
+                Err(error) => tracing::warn!(%error, "could not list jobs; trying again"),
+            }
+            tokio::time::sleep(SNAPSHOT_RETRY).await;
         }
-        tokio::time::sleep(SNAPSHOT_RETRY).await;
     }
 }

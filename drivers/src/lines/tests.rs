@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
-use super::{MAX_LINE, split_lines};
+use super::{MAX_LINE, split};
 
 fn texts(bytes: &[u8], last: bool) -> Vec<String> {
-    split_lines(bytes, last)
+    split(bytes, last)
         .into_iter()
         .map(|(text, _)| text)
         .collect()
@@ -44,9 +44,9 @@ fn a_line_of_just_the_limit_is_one() {
 proptest! {
     #[test]
     fn with_the_last_line_nothing_is_left(bytes in prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..300)) {
-        let total: usize = split_lines(&bytes, true).iter().map(|(_, length)| length).sum();
+        let total: usize = split(&bytes, true).iter().map(|(_, length)| length).sum();
         prop_assert_eq!(total, bytes.len());
-        let whole: usize = split_lines(&bytes, false).iter().map(|(_, length)| length).sum();
+        let whole: usize = split(&bytes, false).iter().map(|(_, length)| length).sum();
         let expected = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         prop_assert_eq!(whole, expected);
     }
