@@ -1,6 +1,6 @@
 //! The one place that repeats a request: which delays, how often, and when not.
 //!
-//! It knows nothing of HTTP. Whoever makes a try says what a failure is worth ([`Again`]); the delays come from the
+//! It knows nothing of HTTP. Whoever makes a try says what a failure is worth (`Again`); the delays come from the
 //! `backoff` crate, used as arithmetic only, so that replacing it touches this file alone.
 
 use std::{sync::Arc, time::Duration};
