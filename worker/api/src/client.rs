@@ -47,7 +47,8 @@ pub(crate) struct Shared {
     secrets: Vec<Secret>,
 }
 
-/// Requests under way at once. It is twice the reference's limit of connections; more would only queue in the server, which answers 503 when its database is busy.
+/// Requests under way at once. It is twice the reference's limit of connections; more would only
+/// queue in the server, which answers 503 when its database is busy.
 const MAX_IN_FLIGHT: usize = 32;
 
 // === impl Client ===

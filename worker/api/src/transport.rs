@@ -16,7 +16,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Idle connections kept: as many as may be under way at once, so that a burst does not reconnect.
 const MAX_IDLE: usize = 32;
 
-/// How long a connection may take to come about. A host that is there answers within a round trip; one that drops packets would otherwise take the whole request's time.
+/// How long a connection may take to come about. A host that is there answers within a round trip; one that drops packets
+/// would otherwise take the whole request's time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes the HTTP client.
