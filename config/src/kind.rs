@@ -70,3 +70,6 @@ impl FromStr for DriverKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,15 @@
 //! input is reported at once, with where it was written and what would be right.
 
 pub mod kind;
+pub mod manifest;
 pub mod policy;
 pub mod python;
 pub mod secret;
 pub mod settings;
 pub mod template;
+
+mod lenient;
+mod nearest;
 
 pub use kind::DriverKind;
 pub use secret::Secret;

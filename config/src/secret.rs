@@ -41,3 +41,6 @@ impl<'de> Deserialize<'de> for Secret {
         String::deserialize(deserializer).map(Self)
     }
 }
+
+#[cfg(test)]
+mod tests;

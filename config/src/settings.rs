@@ -11,7 +11,6 @@ mod files;
 mod job_environment;
 mod keys;
 mod layers;
-mod nearest;
 mod prefect;
 mod read;
 mod sources;

@@ -14,10 +14,10 @@ use super::{
     ApiSettings, LoggingSettings, Notes, ProcessSettings, ServerSettings, Settings, Sources,
     StatusSettings, WorkerSettings,
     layers::Layers,
-    prefect::{PrefectSettings, spelling},
+    prefect::PrefectSettings,
     read::{self, Reader},
 };
-use crate::policy::Policy;
+use crate::{lenient, policy::Policy};
 
 const CLOUD_URL: &str = "https://api.prefect.cloud/api";
 /// What Prefect Cloud takes of one line.
@@ -38,7 +38,7 @@ pub(super) fn settings(
     if is_cloud(&api) {
         let cloud = prefect
             .find("cloud.max_log_size")
-            .and_then(|written| usize::try_from(spelling::whole(&written.value)?).ok());
+            .and_then(|written| usize::try_from(lenient::whole(&written.value)?).ok());
         logging.max_log_size = logging
             .max_log_size
             .min(cloud.unwrap_or(CLOUD_MAX_LOG_SIZE));

@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 use super::{
     ConfigError, Notes, Sources, Written, files,
     keys::{KEYS, Key},
-    nearest::{nearest, suggestion},
     prefect::PrefectSettings,
 };
+use crate::nearest::{nearest, suggestion};
 
 /// The value that wins for each key of `worker.toml` that is set anywhere.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@
 //! left to the layers above.
 
 mod profile;
-pub(super) mod spelling;
+mod spelling;
 mod table;
 
 use std::{
@@ -14,7 +14,8 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::{Notes, Sources, Written, files, nearest::nearest};
+use super::{Notes, Sources, Written, files};
+use crate::nearest::nearest;
 
 pub(super) use self::table::SETTINGS;
 

@@ -10,10 +10,8 @@ use std::{
 use serde_json::Value;
 use url::Url;
 
-use super::{
-    ConfigError, Notes, Sources, Written, duration, keys::Key, layers::Layers, prefect::spelling,
-};
-use crate::{DriverKind, Secret};
+use super::{ConfigError, Notes, Sources, Written, duration, keys::Key, layers::Layers};
+use crate::{DriverKind, Secret, lenient};
 
 /// A value, or what would be right.
 type Parsed<T> = Result<T, String>;
@@ -106,7 +104,7 @@ fn complaint(expected: &str, written: &Written, secret: bool) -> String {
 
 /// True or false.
 pub(super) fn flag(value: &Value) -> Parsed<bool> {
-    spelling::flag(value).ok_or_else(|| "must be true or false".to_owned())
+    lenient::flag(value).ok_or_else(|| "must be true or false".to_owned())
 }
 
 /// A text that has something in it.
@@ -133,7 +131,7 @@ pub(super) fn optional_secret(value: &Value) -> Parsed<Option<Secret>> {
 /// A whole number from `least` to what the type holds.
 pub(super) fn whole<T: TryFrom<i64>>(least: i64) -> impl Fn(&Value) -> Parsed<T> {
     move |value| {
-        spelling::whole(value)
+        lenient::whole(value)
             .filter(|number| *number >= least)
             .and_then(|number| T::try_from(number).ok())
             .ok_or_else(|| format!("must be a whole number, at least {least}"))
@@ -142,13 +140,13 @@ pub(super) fn whole<T: TryFrom<i64>>(least: i64) -> impl Fn(&Value) -> Parsed<T>
 
 /// A port.
 pub(super) fn port(value: &Value) -> Parsed<u16> {
-    let port = spelling::whole(value).and_then(|port| u16::try_from(port).ok());
+    let port = lenient::whole(value).and_then(|port| u16::try_from(port).ok());
     port.ok_or_else(|| "must be a port from 0 to 65535".to_owned())
 }
 
 /// A number that is not negative.
 pub(super) fn share(value: &Value) -> Parsed<f64> {
-    spelling::real(value)
+    lenient::real(value)
         .filter(|number| number.is_finite() && *number >= 0.0)
         .ok_or_else(|| "must be a number that is not negative".to_owned())
 }
@@ -184,20 +182,20 @@ pub(super) fn address(value: &Value) -> Parsed<IpAddr> {
 
 /// Texts: a list, or one text with commas.
 pub(super) fn texts(value: &Value) -> Parsed<Vec<String>> {
-    let texts = spelling::texts(value).ok_or("must be a list of texts")?;
+    let texts = lenient::texts(value).ok_or("must be a list of texts")?;
     Ok(texts.into_iter().filter(|text| !text.is_empty()).collect())
 }
 
 /// HTTP status codes.
 pub(super) fn status_codes(value: &Value) -> Parsed<Vec<u16>> {
-    spelling::status_codes(value)
+    lenient::status_codes(value)
         .ok_or_else(|| "must be HTTP status codes, as in 404,500".to_owned())
 }
 
 /// HTTP headers.
 pub(super) fn headers(value: &Value) -> Parsed<BTreeMap<String, Secret>> {
     const EXPECTED: &str = "must be an object of HTTP headers with texts as values";
-    let fields = spelling::object_of_texts(value).ok_or(EXPECTED)?;
+    let fields = lenient::object_of_texts(value).ok_or(EXPECTED)?;
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     for (name, value) in &fields {
         if name.is_empty() || !name.chars().all(is_token) || value.contains(['\r', '\n', '\0']) {

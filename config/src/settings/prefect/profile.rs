@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::{Named, Notes, Sources, Written};
-use crate::settings::{ConfigError, files, nearest::suggestion};
+use crate::{
+    nearest::suggestion,
+    settings::{ConfigError, files},
+};
 
 /// What decides where the profiles are.
 pub(super) struct Whereabouts<'a> {

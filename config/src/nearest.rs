@@ -1,7 +1,7 @@
 //! The known name that somebody probably meant.
 
 /// The known name nearest to an unknown one, if it is near enough to be a spelling mistake.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     unknown: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
@@ -16,7 +16,7 @@ pub(super) fn nearest<'a>(
 }
 
 /// `; did you mean 'name'?`, or what there is.
-pub(super) fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<_> = known.into_iter().collect();
     match nearest(unknown, known.iter().copied()) {
         Some(name) => format!("did you mean '{name}'?"),
