@@ -2,7 +2,7 @@
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Request},
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::request::Parts,
 };
 use serde::de::DeserializeOwned;
@@ -18,6 +18,10 @@ pub(crate) struct Body<T>(pub(crate) T);
 /// The parameters of a path. What is no identifier names nothing: 404, as in the reference.
 #[derive(Debug)]
 pub(crate) struct Params<T>(pub(crate) T);
+
+/// The arguments behind a path's question mark.
+#[derive(Debug)]
+pub(crate) struct Args<T>(pub(crate) T);
 
 // === impl Body ===
 
@@ -46,6 +50,23 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<
             .await
             .map(|Path(params)| Self(params))
             .map_err(|_| Error::not_found("Not Found"))
+    }
+}
+
+// === impl Args ===
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Args<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        Query::from_request_parts(parts, state)
+            .await
+            .map(|Query(args)| Self(args))
+            .map_err(|rejection| Error::Body {
+                kind: "value_error",
+                loc: vec!["query".into()],
+                msg: rejection.body_text(),
+            })
     }
 }
 

@@ -47,9 +47,9 @@ pub(crate) enum Error {
     /// What is stored cannot be read: 500.
     #[error("stored JSON cannot be read")]
     Stored(#[from] serde_json::Error),
-    /// The server is stopping: 503.
-    #[error("the server is stopping")]
-    Stopping,
+    /// The transaction was not committed, or the server is stopping: 503.
+    #[error("the database is not to be had at present")]
+    Unavailable,
     /// A command panicked; it was rolled back: 500.
     #[error("a command failed")]
     Panicked,
@@ -87,7 +87,7 @@ impl Error {
             Self::Bad(_) => StatusCode::BAD_REQUEST,
             Self::Gone(_) => StatusCode::GONE,
             Self::Database(error) if is_busy(error) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) | Self::Stored(_) | Self::Panicked => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }

@@ -58,7 +58,7 @@ pub(crate) struct Interception {
     pub(crate) requests: Requests,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Planned {
     method: Method,
     path: String,
@@ -86,12 +86,12 @@ impl Faults {
 
     /// Plans a fault for the next so many requests of a route.
     pub fn times(&self, count: usize, method: Method, path: &str, fault: Fault) {
-        let path = template(path);
-        self.lock().extend((0..count).map(|_| Planned {
-            method: method.clone(),
-            path: path.clone(),
-            fault: fault.clone(),
-        }));
+        let planned = Planned {
+            method,
+            path: template(path),
+            fault,
+        };
+        self.lock().extend(std::iter::repeat_n(planned, count));
     }
 
     /// How many faults have not happened yet. A test that ends with some left has tested something else.

@@ -179,7 +179,7 @@ struct Draft {
 /// What a rule says.
 enum Verdict {
     Pass,
-    Replace(Draft, &'static str),
+    Replace(Box<Draft>, &'static str),
     Keep(OrchestrationStatus, OrchestrationDetails),
 }
 
@@ -211,7 +211,7 @@ pub(crate) fn decide(
             Verdict::Keep(status, details) => return Decision::Keep { status, details },
             Verdict::Replace(draft, why) => {
                 // No later rule speaks about a state that a rule has put there.
-                weighing.draft = draft;
+                weighing.draft = *draft;
                 status = OrchestrationStatus::Reject;
                 reason = Some(why);
                 break;

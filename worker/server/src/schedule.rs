@@ -132,7 +132,7 @@ impl Schedule {
     fn interval(fields: &IntervalFields) -> Result<Self, Invalid> {
         let every = SignedDuration::try_from_secs_f64(fields.interval)
             .ok()
-            .filter(|every| every.is_positive())
+            .filter(SignedDuration::is_positive)
             .ok_or(Invalid::Interval)?;
         let anchor = match &fields.anchor_date {
             Some(text) => parse_time(text).ok_or_else(|| Invalid::Anchor(text.clone()))?,

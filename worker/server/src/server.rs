@@ -34,6 +34,7 @@ pub struct ServerOptions {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    url: Url,
     requests: Requests,
     tasks: Tasks,
 }
@@ -126,6 +127,7 @@ impl Server {
         tracing::debug!(%address, "embedded API listens");
         Ok(Self {
             address,
+            url: url_of(address),
             requests,
             tasks,
         })
@@ -133,9 +135,7 @@ impl Server {
 
     /// The address of the API, as `PREFECT_API_URL` takes it: it ends in `/api`.
     pub fn url(&self) -> Url {
-        format!("http://{}/api", self.address)
-            .parse()
-            .expect("a socket address makes a URL")
+        self.url.clone()
     }
 
     /// Where it listens.
@@ -155,6 +155,12 @@ impl Server {
             tracing::warn!("embedded API did not end in time");
         }
     }
+}
+
+fn url_of(address: SocketAddr) -> Url {
+    format!("http://{address}/api")
+        .parse()
+        .expect("a socket address makes a URL")
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 //! many small transitions cost one commit. Answers and events go out after the commit, never before.
 
 use std::{
+    fs::OpenOptions,
     ops::Deref,
+    os::unix::fs::OpenOptionsExt,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -63,6 +65,9 @@ pub enum OpenError {
     /// SQLite refused.
     #[error("the database cannot be opened")]
     Sqlite(#[from] rusqlite::Error),
+    /// The file cannot be made.
+    #[error("the database's file cannot be made")]
+    File(#[source] std::io::Error),
     /// The thread that serves it cannot be started.
     #[error("the database's thread cannot be started")]
     Thread(#[source] std::io::Error),
@@ -102,7 +107,10 @@ impl Store {
     pub(crate) fn open(storage: &Storage, hub: Hub) -> Result<Self, OpenError> {
         let mut conn = match storage {
             Storage::Memory => Connection::open_in_memory()?,
-            Storage::File(path) => Connection::open(path)?,
+            Storage::File(path) => {
+                make_private(path).map_err(OpenError::File)?;
+                Connection::open(path)?
+            }
         };
         conn.busy_timeout(BUSY)?;
         conn.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -135,15 +143,15 @@ impl Store {
             let result = tx.attempt(command);
             Box::new(move |committed| {
                 let result = match result {
-                    Ok(_) if !committed => Err(Error::Stopping),
+                    Ok(_) if !committed => Err(Error::Unavailable),
                     result => result,
                 };
                 // The requester may have gone away; the command has run all the same.
                 drop(answer_tx.send(result));
             })
         });
-        self.jobs.send(job).await.map_err(|_| Error::Stopping)?;
-        answer_rx.await.map_err(|_| Error::Stopping)?
+        self.jobs.send(job).await.map_err(|_| Error::Unavailable)?;
+        answer_rx.await.map_err(|_| Error::Unavailable)?
     }
 }
 
@@ -186,6 +194,17 @@ impl Deref for Tx<'_> {
 pub(crate) fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
+
+/// Makes the file, if it is not there, so that only its owner can read it: blocks may hold credentials. SQLite gives
+/// the files beside it the same mode.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600);
+    options.open(path).map(drop)
 }
 
 /// Serves commands until every handle is gone.

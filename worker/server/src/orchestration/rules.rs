@@ -110,7 +110,7 @@ fn cancel_without_infrastructure(weighing: &mut Weighing<'_>) -> Verdict {
         }
         _ => return Verdict::Pass,
     };
-    Verdict::Replace(Draft::of(StateType::Cancelled, None), reason)
+    replace(Draft::of(StateType::Cancelled, None), reason)
 }
 
 /// Of two workers that claim one run, the second is told so. PENDING may only move on to another name.
@@ -158,7 +158,7 @@ fn validate_slot(weighing: &mut Weighing<'_>) -> Verdict {
     } else if limit.taken < limit.slots {
         take(weighing, limit.grace);
     } else {
-        return Verdict::Replace(
+        return replace(
             Draft::of(
                 StateType::Cancelled,
                 Some(
@@ -198,12 +198,12 @@ fn take_slot(weighing: &mut Weighing<'_>) -> Verdict {
     // What an earlier rule changed belonged to a transition that does not happen.
     weighing.policy = weighing.facts.record.policy.clone();
     if limit.cancel_new {
-        return Verdict::Replace(Draft::of(StateType::Cancelled, Some(reason)), reason);
+        return replace(Draft::of(StateType::Cancelled, Some(reason)), reason);
     }
     let mut wait = Draft::of(StateType::Scheduled, None);
     "AwaitingConcurrencySlot".clone_into(&mut wait.name);
     wait.details.scheduled_time = weighing.facts.now.checked_add(SLOT_WAIT).ok();
-    Verdict::Replace(wait, reason)
+    replace(wait, reason)
 }
 
 /// Only what is scheduled can be late, and only once.
@@ -295,7 +295,7 @@ fn leave_pause(weighing: &mut Weighing<'_>) -> Verdict {
         .and_then(Value::as_str)
         .and_then(|text| text.parse::<jiff::Timestamp>().ok());
     if *to != StateType::Cancelling && deadline.is_some_and(|time| time < weighing.facts.now) {
-        return Verdict::Replace(
+        return replace(
             Draft::of(
                 StateType::Failed,
                 Some(&format!("The flow was {name} and never resumed.")),
@@ -363,11 +363,11 @@ fn retry_failed(weighing: &mut Weighing<'_>) -> Verdict {
     let delay = SignedDuration::try_from_secs_f64(delay).unwrap_or_default();
     let mut retry = Draft::of(StateType::Scheduled, weighing.draft.message.as_deref());
     "AwaitingRetry".clone_into(&mut retry.name);
-    retry.data = weighing.draft.data.clone();
+    retry.data.clone_from(&weighing.draft.data);
     retry.details.scheduled_time = weighing.facts.now.checked_add(delay).ok();
     retry.details.deployment_concurrency_lease_id =
         current.state_details.deployment_concurrency_lease_id;
-    Verdict::Replace(retry, "Retrying")
+    replace(retry, "Retrying")
 }
 
 /// Even a forced proposal does not throw a result away (3.8.8).
@@ -390,6 +390,10 @@ fn take(weighing: &mut Weighing<'_>, grace: SignedDuration) {
     let lease = weighing.facts.lease_id;
     weighing.draft.details.deployment_concurrency_lease_id = Some(lease);
     weighing.slot = Slot::Take { lease, grace };
+}
+
+fn replace(draft: Draft, reason: &'static str) -> Verdict {
+    Verdict::Replace(Box::new(draft), reason)
 }
 
 fn reject(reason: impl AsRef<str>) -> Verdict {

@@ -2,7 +2,7 @@
 
 use axum::{
     Json, Router,
-    extract::{Query as UrlQuery, State},
+    extract::State,
     http::StatusCode,
     routing::{get, patch, post},
 };
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::App;
 use crate::{
-    body::{Body, Params},
+    body::{Args, Body, Params},
     error::Error,
     store::{
         blocks::{
@@ -111,7 +111,7 @@ async fn filter_types(State(app): State<App>, Body(query): Body<BlockQuery>) -> 
 async fn documents_of_type(
     State(app): State<App>,
     Params(slug): Params<String>,
-    UrlQuery(secrets): UrlQuery<Secrets>,
+    Args(secrets): Args<Secrets>,
 ) -> Answers {
     app.store
         .run(move |tx| {
@@ -166,7 +166,7 @@ async fn create(State(app): State<App>, Body(document): Body<DocumentCreate>) ->
 async fn read(
     State(app): State<App>,
     Params(id): Params<Uuid>,
-    UrlQuery(secrets): UrlQuery<Secrets>,
+    Args(secrets): Args<Secrets>,
 ) -> Answer {
     let key = Key::Id(id);
     app.store
@@ -178,7 +178,7 @@ async fn read(
 async fn read_by_name(
     State(app): State<App>,
     Params((slug, name)): Params<(String, String)>,
-    UrlQuery(secrets): UrlQuery<Secrets>,
+    Args(secrets): Args<Secrets>,
 ) -> Answer {
     let key = Key::Name { slug, name };
     app.store

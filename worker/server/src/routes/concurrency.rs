@@ -1,8 +1,12 @@
-//! `/v2/concurrency_limits`: the lease a run has on a slot of its deployment. Other limits are not built in.
+//! `/v2/concurrency_limits`: the lease a run has on a slot of its deployment.
+//!
+//! Other limits are not built in, and a name that no limit has restricts nobody. The engine asks for each tag of a task
+//! (`tag:<name>`), so the question has to be answered.
 
-use axum::{Router, extract::State, http::StatusCode, routing::post};
+use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use jiff::SignedDuration;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::App;
@@ -21,7 +25,10 @@ struct Renewal {
 const DURATION: std::ops::RangeInclusive<f64> = 60.0..=86_400.0;
 
 pub(super) fn routes() -> Router<App> {
-    Router::new().route("/v2/concurrency_limits/leases/{id}/renew", post(renew))
+    Router::new()
+        .route("/v2/concurrency_limits/leases/{id}/renew", post(renew))
+        .route("/v2/concurrency_limits/increment-with-lease", post(acquire))
+        .route("/v2/concurrency_limits/decrement-with-lease", post(release))
 }
 
 async fn renew(
@@ -40,4 +47,12 @@ async fn renew(
         .run(move |tx| leases::renew(tx, lease, duration))
         .await?;
     Ok(StatusCode::OK)
+}
+
+async fn acquire() -> Json<Value> {
+    Json(json!({ "lease_id": Uuid::new_v4(), "limits": [] }))
+}
+
+async fn release() -> StatusCode {
+    StatusCode::NO_CONTENT
 }

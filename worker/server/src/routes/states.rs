@@ -1,17 +1,13 @@
 //! `/flow_run_states`.
 
-use axum::{
-    Json, Router,
-    extract::{Query as UrlQuery, State},
-    routing::get,
-};
+use axum::{Json, Router, extract::State, routing::get};
 use serde::Deserialize;
 use uuid::Uuid;
 use worker_api::types::FlowRunId;
 
 use super::App;
 use crate::{
-    body::Params,
+    body::{Args, Params},
     error::Error,
     store::{states, value::Raw},
 };
@@ -27,10 +23,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/flow_run_states/{id}", get(read))
 }
 
-async fn list(
-    State(app): State<App>,
-    UrlQuery(query): UrlQuery<OfRun>,
-) -> Result<Json<Vec<Raw>>, Error> {
+async fn list(State(app): State<App>, Args(query): Args<OfRun>) -> Result<Json<Vec<Raw>>, Error> {
     app.store
         .run(move |tx| states::of_run(tx, query.flow_run_id))
         .await

@@ -10,7 +10,7 @@ use super::{
     filter::{Condition, Field, Page},
     value::{Micros, Raw},
 };
-use crate::{error::Error, validation};
+use crate::{error::Error, patch::Patch, validation};
 
 /// A work pool as it is answered.
 #[derive(Clone, Debug, Serialize)]
@@ -54,14 +54,14 @@ pub(crate) struct PoolCreate {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PoolUpdate {
-    #[serde(default, deserialize_with = "crate::patch::deserialize")]
-    description: Option<Option<String>>,
+    #[serde(default)]
+    description: Patch<String>,
     #[serde(default)]
     is_paused: Option<bool>,
     #[serde(default)]
     base_job_template: Option<Map<String, Value>>,
-    #[serde(default, deserialize_with = "crate::patch::deserialize")]
-    concurrency_limit: Option<Option<u32>>,
+    #[serde(default)]
+    concurrency_limit: Patch<u32>,
     #[serde(default)]
     storage_configuration: Option<Map<String, Value>>,
 }
@@ -199,10 +199,10 @@ pub(crate) fn update(tx: &Tx<'_>, name: &str, update: &PoolUpdate) -> Result<(),
         Micros(tx.now),
         update.is_paused,
         template.map(|template| template.to_string()),
-        update.description.is_some(),
-        update.description.clone().flatten(),
-        update.concurrency_limit.is_some(),
-        update.concurrency_limit.flatten(),
+        update.description.changes(),
+        update.description,
+        update.concurrency_limit.changes(),
+        update.concurrency_limit,
         update
             .storage_configuration
             .as_ref()

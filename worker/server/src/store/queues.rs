@@ -11,7 +11,7 @@ use super::{
     pools,
     value::Micros,
 };
-use crate::error::Error;
+use crate::{error::Error, patch::Patch};
 
 /// A work queue as it is answered.
 #[derive(Clone, Debug, Serialize)]
@@ -56,12 +56,12 @@ pub(crate) struct QueueCreate {
 pub(crate) struct QueueUpdate {
     #[serde(default)]
     name: Option<String>,
-    #[serde(default, deserialize_with = "crate::patch::deserialize")]
-    description: Option<Option<String>>,
+    #[serde(default)]
+    description: Patch<String>,
     #[serde(default)]
     is_paused: Option<bool>,
-    #[serde(default, deserialize_with = "crate::patch::deserialize")]
-    concurrency_limit: Option<Option<u32>>,
+    #[serde(default)]
+    concurrency_limit: Patch<u32>,
     #[serde(default)]
     priority: Option<u32>,
     #[serde(default, rename = "last_polled")]
@@ -234,10 +234,10 @@ pub(crate) fn update(
         update.name,
         update.is_paused,
         update.priority,
-        update.description.is_some(),
-        update.description.clone().flatten(),
-        update.concurrency_limit.is_some(),
-        update.concurrency_limit.flatten(),
+        update.description.changes(),
+        update.description,
+        update.concurrency_limit.changes(),
+        update.concurrency_limit,
     ])?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::{
     logs, states,
     value::{Micros, Raw, Span},
 };
-use crate::{error::Error, names, orchestration::RunPolicy};
+use crate::{error::Error, names, orchestration::RunPolicy, patch::Patch};
 
 /// A flow run as it is answered.
 #[derive(Clone, Debug, Serialize)]
@@ -83,16 +83,16 @@ pub(crate) struct NewRun {
 pub(crate) struct RunUpdate {
     #[serde(default)]
     name: Option<String>,
-    #[serde(default, deserialize_with = "crate::patch::deserialize")]
-    flow_version: Option<Option<String>>,
+    #[serde(default)]
+    flow_version: Patch<String>,
     #[serde(default)]
     parameters: Option<Map<String, Value>>,
     #[serde(default)]
     empirical_policy: Option<RunPolicy>,
     #[serde(default)]
     tags: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "crate::patch::deserialize")]
-    infrastructure_pid: Option<Option<String>>,
+    #[serde(default)]
+    infrastructure_pid: Patch<String>,
     #[serde(default)]
     job_variables: Option<Map<String, Value>>,
 }
@@ -362,10 +362,10 @@ pub(crate) fn update(tx: &Tx<'_>, id: FlowRunId, update: &RunUpdate) -> Result<(
                 .map(|policy| policy.retry_type.as_deref() == Some("in_process")),
             update.tags.as_ref().map(serde_json::to_string).transpose()?,
             text(update.job_variables.as_ref())?,
-            update.flow_version.is_some(),
-            update.flow_version.clone().flatten(),
-            update.infrastructure_pid.is_some(),
-            update.infrastructure_pid.clone().flatten(),
+            update.flow_version.changes(),
+            update.flow_version,
+            update.infrastructure_pid.changes(),
+            update.infrastructure_pid,
         ])?;
     found(changed)
 }

@@ -44,11 +44,11 @@ const NOTED: SignedDuration = SignedDuration::from_secs(5);
 /// Hands out due flow runs: the most urgent queue first, within a queue the longest due first.
 ///
 /// Nothing is claimed by this; the limits are advice, as they are in the reference.
-pub(crate) fn poll(tx: &Tx<'_>, pool: &str, poll: &Poll) -> Result<Vec<ScheduledView>, Error> {
+pub(crate) fn poll(tx: &Tx<'_>, pool: &str, wanted: &Poll) -> Result<Vec<ScheduledView>, Error> {
     let pool = pools::read(tx, pool)?;
-    let (limit, _) = poll.page.bounds()?;
+    let (limit, _) = wanted.page.bounds()?;
     let mut queues = queues::of_pool(tx, &pool.id)?;
-    if let Some(names) = poll
+    if let Some(names) = wanted
         .work_queue_names
         .as_ref()
         .filter(|names| !names.is_empty())
@@ -66,18 +66,18 @@ pub(crate) fn poll(tx: &Tx<'_>, pool: &str, poll: &Poll) -> Result<Vec<Scheduled
         Some(slots) => limit.min(slots.saturating_sub(active_in_pool(tx, &pool.id)?)),
         None => limit,
     };
-    let window = (poll.scheduled_after, poll.scheduled_before);
+    let window = (wanted.scheduled_after, wanted.scheduled_before);
     let mut found = Vec::new();
     for queue in queues.into_iter().filter(|queue| !queue.is_paused) {
         let active = queue.active_slots.unwrap_or(0);
         let own = queue
             .concurrency_limit
             .map_or(free, |slots| slots.saturating_sub(active));
-        let wanted = own.min(free);
-        if wanted == 0 {
+        let most = own.min(free);
+        if most == 0 {
             continue;
         }
-        for flow_run in runs::due(tx, &queue.id, window, wanted)? {
+        for flow_run in runs::due(tx, &queue.id, window, most)? {
             free -= 1;
             found.push(ScheduledView {
                 work_pool_id: pool.id.clone(),

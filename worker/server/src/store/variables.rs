@@ -10,7 +10,7 @@ use super::{
     filter::{Condition, Field, Page},
     value::{Micros, Raw},
 };
-use crate::error::Error;
+use crate::{error::Error, patch::Patch};
 
 /// A variable as it is answered.
 #[derive(Clone, Debug, Serialize)]
@@ -39,8 +39,8 @@ pub(crate) struct VariableCreate {
 pub(crate) struct VariableUpdate {
     #[serde(default)]
     name: Option<String>,
-    #[serde(default, deserialize_with = "crate::patch::deserialize")]
-    value: Option<Option<Value>>,
+    #[serde(default)]
+    value: Patch<Value>,
     #[serde(default)]
     tags: Option<Vec<String>>,
 }
@@ -73,6 +73,19 @@ impl VariableView {
             value: row.get(4)?,
             tags: row.get(5)?,
         })
+    }
+}
+
+// === impl VariableUpdate ===
+
+impl VariableUpdate {
+    /// The value as it is stored; null is a value like any other.
+    fn value_text(&self) -> Option<String> {
+        match &self.value {
+            Patch::Keep => None,
+            Patch::Clear => Some(Value::Null.to_string()),
+            Patch::Set(value) => Some(value.to_string()),
+        }
     }
 }
 
@@ -122,10 +135,7 @@ pub(crate) fn update(tx: &Tx<'_>, key: &Key, update: &VariableUpdate) -> Result<
             found.id,
             Micros(tx.now),
             update.name,
-            update
-                .value
-                .as_ref()
-                .map(|value| value.clone().unwrap_or_default().to_string()),
+            update.value_text(),
             update
                 .tags
                 .as_ref()
