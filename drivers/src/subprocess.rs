@@ -37,6 +37,7 @@ mod jobs_dir;
 mod logs;
 mod options;
 mod plan;
+mod program;
 mod shim;
 mod watch;
 
@@ -128,34 +129,7 @@ impl SubprocessDriver {
     /// # Errors
     /// [`DriverError::Unavailable`] when the directory cannot be made, and when the thread cannot be started.
     pub fn new(settings: SubprocessOptions) -> Result<Self, DriverError> {
-        let path = settings.current_dir.join(&settings.jobs_dir);
-        let jobs = JobsDir::new(path);
-        jobs.create()
-            .map_err(|error| unavailable(jobs.path(), &error))?;
-        let cgroups = match &settings.cgroups {
-            Cgroups::Off => None,
-            Cgroups::Auto => Delegated::detect()
-                .inspect_err(|reason| tracing::debug!(reason, "jobs get no cgroups"))
-                .ok(),
-            Cgroups::Below(parent) => {
-                Some(
-                    Delegated::below(parent).map_err(|reason| DriverError::Unavailable {
-                        engine: ENGINE,
-                        reason,
-                    })?,
-                )
-            }
-        };
-        let shared = Arc::new(Shared {
-            settings,
-            jobs,
-            cgroups,
-            children: Mutex::default(),
-            notices: broadcast::Sender::new(NOTICES),
-            starting: Mutex::default(),
-            followers: Mutex::default(),
-            health: watch_channel::Sender::new(Health::Up),
-        });
+        let shared = Shared::open(settings)?;
         let watcher = Watcher::start(Arc::clone(&shared))
             .map_err(|error| unavailable(shared.jobs.path(), &error))?;
         Ok(Self {
@@ -194,10 +168,6 @@ impl Driver for SubprocessDriver {
     }
 
     async fn submit(&self, plan: &AnyPlan) -> Result<Submitted, DriverError> {
-        #[expect(
-            clippy::infallible_destructuring_match,
-            reason = "there will be other drivers' plans"
-        )]
         let plan = match plan {
             AnyPlan::Subprocess(plan) => plan.clone(),
             #[cfg(any(test, feature = "conformance"))]
@@ -251,6 +221,38 @@ impl Driver for SubprocessDriver {
 // === impl Shared ===
 
 impl Shared {
+    /// Makes the jobs directory, and finds out what there is of control groups.
+    fn open(settings: SubprocessOptions) -> Result<Arc<Self>, DriverError> {
+        let path = settings.current_dir.join(&settings.jobs_dir);
+        let jobs = JobsDir::new(path);
+        jobs.create()
+            .map_err(|error| unavailable(jobs.path(), &error))?;
+        let cgroups = match &settings.cgroups {
+            Cgroups::Off => None,
+            Cgroups::Auto => Delegated::detect()
+                .inspect_err(|reason| tracing::debug!(reason, "jobs get no cgroups"))
+                .ok(),
+            Cgroups::Below(parent) => {
+                Some(
+                    Delegated::below(parent).map_err(|reason| DriverError::Unavailable {
+                        engine: ENGINE,
+                        reason,
+                    })?,
+                )
+            }
+        };
+        Ok(Arc::new(Self {
+            settings,
+            jobs,
+            cgroups,
+            children: Mutex::default(),
+            notices: broadcast::Sender::new(NOTICES),
+            starting: Mutex::default(),
+            followers: Mutex::default(),
+            health: watch_channel::Sender::new(Health::Up),
+        }))
+    }
+
     fn children(&self) -> MutexGuard<'_, HashMap<RunKey, Child>> {
         self.children
             .lock()
@@ -290,6 +292,9 @@ impl Shared {
 }
 
 /// The base job template of a process pool.
+///
+/// # Panics
+/// Never: a test has read it.
 pub fn default_template() -> serde_json::Value {
     serde_json::from_str(include_str!("subprocess/template.json")).expect("a test reads it")
 }

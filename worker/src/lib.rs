@@ -1,1 +1,36 @@
-//! Placeholder.
+//! A pull-based worker runtime for Prefect work pools: takes a flow run from its pool to its end.
+//!
+//! The life of one flow run is `run`, top to bottom; the loop around all of them is `worker` and `dispatcher`. See `ARCHITECTURE.md`.
+
+mod cancellation;
+mod claim;
+mod cli;
+mod deploy;
+mod dispatcher;
+mod embedded;
+mod event;
+mod fresh;
+mod heartbeat;
+mod journal;
+mod line;
+mod metrics;
+mod output;
+mod patience;
+mod poller;
+mod pull;
+mod recovery;
+mod report;
+mod resolve;
+mod run;
+mod run_log;
+mod services;
+mod shutdown;
+mod state_dir;
+mod status;
+mod submit;
+mod task;
+mod telemetry;
+mod watch;
+mod worker;
+
+pub use cli::main;

@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The program. Everything is in the library, so that tests run the same one.
+
+fn main() -> std::process::ExitCode {
+    worker::main()
+}

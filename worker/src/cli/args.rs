@@ -1,0 +1,234 @@
+//! What people may type.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Runs flow runs of a Prefect work pool on this machine, in containers or in Kubernetes.
+///
+/// `worker --pool NAME` runs a worker, and takes the flags of `prefect worker start`. Without a configured API it brings its own.
+#[derive(Debug, Parser)]
+#[command(name = "worker", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(flatten)]
+    pub(crate) start: StartArgs,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Write results as JSON, for programs.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The Prefect profile to use.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// The configuration file, instead of the first worker.toml found.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The API, instead of `PREFECT_API_URL`.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) api_url: Option<String>,
+    /// Where the worker keeps its journal, its jobs and the embedded API.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// How much is written: error, warn, info, debug, trace.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    /// Write the worker's own log as JSON lines.
+    #[arg(long, global = true)]
+    pub(crate) log_json: bool,
+}
+
+/// What a worker takes. The flags of `prefect worker start` mean the same here.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Worker")]
+pub(crate) struct StartArgs {
+    /// The work pool to poll.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) pool: Option<String>,
+    /// This worker's name; the host's and the pool's make one otherwise.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Poll only this work queue; may be given more than once.
+    #[arg(short = 'q', long, value_name = "QUEUE")]
+    pub(crate) work_queue: Vec<String>,
+    /// The pool's type, for a pool that does not exist yet: process, docker or kubernetes.
+    #[arg(short = 't', long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    /// How many flow runs may run at once.
+    #[arg(short, long, value_name = "N")]
+    pub(crate) limit: Option<u32>,
+    /// How many seconds before its time a flow run may be taken.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) prefetch_seconds: Option<String>,
+    /// Poll once, wait for what was started, and end.
+    #[arg(long, overrides_with = "no_run_once")]
+    pub(crate) run_once: bool,
+    #[arg(long, hide = true)]
+    pub(crate) no_run_once: bool,
+    /// Serve /livez, /readyz, /health, /status and /metrics.
+    #[arg(long, overrides_with = "no_with_healthcheck")]
+    pub(crate) with_healthcheck: bool,
+    #[arg(long, hide = true)]
+    pub(crate) no_with_healthcheck: bool,
+    /// A JSON file with the base job template for a pool that this worker creates.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) base_job_template: Option<PathBuf>,
+    /// Do not create the pool when there is none.
+    #[arg(long, overrides_with = "create_pool_if_not_found")]
+    pub(crate) no_create_pool_if_not_found: bool,
+    #[arg(long, hide = true)]
+    pub(crate) create_pool_if_not_found: bool,
+    /// How long to wait for flow runs at the first signal before they are stopped, such as 30s or 5m.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) drain_timeout: Option<String>,
+    /// How long a job may take to end once it was asked to, before it is forced.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) stop_grace: Option<String>,
+    /// Time between polls.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) query_interval: Option<String>,
+    /// How many flow runs may be between claim and start at once.
+    #[arg(long, value_name = "N")]
+    pub(crate) start_concurrency: Option<u32>,
+    /// Where the status server listens.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) status_host: Option<String>,
+    /// The status server's port.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) status_port: Option<u16>,
+    /// The Python that runs flows in subprocesses.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) python: Option<PathBuf>,
+    /// Accepted and without effect: every driver is built in.
+    #[arg(long, hide = true, value_name = "POLICY")]
+    pub(crate) install_policy: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a worker; the same as no command at all.
+    Start(StartArgs),
+    /// Run one deployment of a prefect.yaml here, to its end, with its logs. Needs no server.
+    Exec(ExecArgs),
+    /// Run the embedded API alone.
+    Server(ServerArgs),
+    /// Create a flow run of a deployment.
+    Run(RunArgs),
+    /// List flow runs.
+    Ps(PsArgs),
+    /// Show the log of a flow run.
+    Logs(LogsArgs),
+    /// Cancel a flow run.
+    Cancel(CancelArgs),
+    /// Work pools.
+    #[command(subcommand)]
+    Pool(PoolCommand),
+    /// Check everything a flow run needs here.
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// A directory with a prefect.yaml, or such a file.
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// The deployment, where the file has more than one.
+    #[arg(short = 'n', long = "name", value_name = "NAME")]
+    pub(crate) deployment: Option<String>,
+    /// A parameter; its value is read as JSON where it is JSON. May be given more than once.
+    #[arg(short = 'p', long = "param", value_name = "KEY=VALUE")]
+    pub(crate) params: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// The address to listen on; one that others can reach needs a token in the settings.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) host: Option<String>,
+    /// The port to listen on; 0 takes a free one.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// FLOW/DEPLOYMENT, or the id of a deployment.
+    #[arg(value_name = "DEPLOYMENT")]
+    pub(crate) deployment: String,
+    /// A parameter; its value is read as JSON where it is JSON. May be given more than once.
+    #[arg(short = 'p', long = "param", value_name = "KEY=VALUE")]
+    pub(crate) params: Vec<String>,
+    /// A job variable; may be given more than once.
+    #[arg(long = "job-variable", value_name = "KEY=VALUE")]
+    pub(crate) job_variables: Vec<String>,
+    /// The flow run's name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) flow_run_name: Option<String>,
+    /// Show its log until it ends; the exit code says how it went.
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Also those that are over.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only those of this work pool.
+    #[arg(long = "in", value_name = "POOL")]
+    pub(crate) in_pool: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub(crate) most: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The flow run's id, or the beginning of it.
+    #[arg(value_name = "FLOW_RUN")]
+    pub(crate) flow_run: String,
+    /// Go on until the flow run ends.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// The flow run's id, or the beginning of it.
+    #[arg(value_name = "FLOW_RUN")]
+    pub(crate) flow_run: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PoolCommand {
+    /// Create a work pool.
+    Create {
+        /// Its name.
+        name: String,
+        /// Its type: process, docker or kubernetes; read out of the name where it says it.
+        #[arg(short = 't', long = "type", value_name = "TYPE")]
+        kind: Option<String>,
+        /// A JSON file with its base job template.
+        #[arg(long, value_name = "FILE")]
+        base_job_template: Option<PathBuf>,
+        /// How many of its flow runs may run at once.
+        #[arg(long, value_name = "N")]
+        concurrency_limit: Option<u32>,
+        /// Create it paused.
+        #[arg(long)]
+        paused: bool,
+    },
+    /// List work pools.
+    Ls,
+    /// Show a work pool with its queues, its workers and its base job template.
+    Inspect {
+        /// Its name.
+        name: String,
+    },
+}

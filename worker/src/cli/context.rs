@@ -1,0 +1,218 @@
+//! What every command begins with: the settings, and the API.
+
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+
+use worker_api::{
+    Client, ClientOptions,
+    types::{FlowRun, FlowRunFilter},
+};
+use worker_config::settings::{self, ConfigErrors, Flags, Settings, Sources};
+
+use super::{
+    args::{Global, StartArgs},
+    out::Out,
+};
+use crate::{
+    embedded::Embedded, heartbeat::PoolError, state_dir::StateDirError, worker::WorkerError,
+};
+
+/// The settings of one command.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+}
+
+/// The API of one command.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) client: Client,
+    /// Where none is configured.
+    pub(crate) embedded: Option<Embedded>,
+}
+
+/// Something a person typed that cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// Something that is set up in a way that cannot work.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Misconfigured(pub(crate) String);
+
+const USAGE: u8 = 2;
+
+/// `EX_CONFIG` of sysexits: a supervisor should not start the program again before somebody has changed something.
+const CONFIGURATION: u8 = 78;
+
+/// The exit code for an error that ends a command.
+pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let misconfigured = error.is::<ConfigErrors>()
+        || error.is::<Misconfigured>()
+        || error.is::<StateDirError>()
+        || matches!(
+            error.downcast_ref(),
+            Some(PoolError::Missing(_) | PoolError::WrongType { .. })
+        )
+        || matches!(
+            error.downcast_ref(),
+            Some(WorkerError::Pool(_) | WorkerError::Status { .. })
+        );
+    if misconfigured {
+        ExitCode::from(CONFIGURATION)
+    } else if error.is::<Usage>() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+// === impl Context ===
+
+impl Context {
+    pub(crate) fn load(flags: Flags) -> anyhow::Result<Self> {
+        let environment: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let sources = Sources {
+            flags,
+            home: environment.get("HOME").map(Into::into),
+            directory: std::env::current_dir().context("the current directory")?,
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
+            environment,
+        };
+        let settings = settings::load(&sources)?;
+        Ok(Self { settings })
+    }
+
+    /// The configured API, or the embedded one.
+    pub(crate) async fn api(&self, worker_name: Option<&str>) -> anyhow::Result<Api> {
+        let (url, embedded) = match &self.settings.api.url {
+            Some(url) => (url.clone(), None),
+            None => {
+                let state_dir = &self.settings.worker.state_dir;
+                let embedded = Embedded::attach(state_dir, &self.settings.server).await?;
+                (embedded.url.clone(), Some(embedded))
+            }
+        };
+        let mut options = ClientOptions::from_settings(&self.settings.api, url);
+        options.worker_name = worker_name.map(str::to_owned);
+        Ok(Api {
+            client: Client::new(options)?,
+            embedded,
+        })
+    }
+
+    /// Says what people should know of their settings.
+    pub(crate) fn tell_notices(&self, out: &Out) {
+        for notice in &self.settings.notices {
+            out.notice(&format!("note: {notice}"));
+        }
+    }
+}
+
+// === impl Api ===
+
+impl Api {
+    /// How often to look for news: the embedded API is next door.
+    pub(crate) fn pace(&self) -> Duration {
+        Duration::from_millis(if self.embedded.is_some() { 50 } else { 1_000 })
+    }
+
+    pub(crate) async fn end(self) {
+        if let Some(embedded) = self.embedded {
+            embedded.stop().await;
+        }
+    }
+
+    /// Finds a flow run by its id or by the beginning of it among the latest.
+    pub(crate) async fn flow_run(&self, text: &str) -> anyhow::Result<FlowRun> {
+        if let Ok(id) = text.parse() {
+            return Ok(self.client.read_flow_run(id).await?);
+        }
+        let filter = FlowRunFilter {
+            limit: Some(200),
+            ..FlowRunFilter::default()
+        };
+        let latest = self.client.list_flow_runs(&filter).await?;
+        let mut found = latest
+            .into_iter()
+            .filter(|run| run.id.to_string().starts_with(text) || run.name == text);
+        match (found.next(), found.next()) {
+            (Some(one), None) => Ok(one),
+            (Some(_), Some(_)) => {
+                Err(Usage(format!("more than one flow run is meant by '{text}'; give more of the id")).into())
+            }
+            (None, _) => {
+                Err(Usage(format!("no flow run among the latest 200 is meant by '{text}'; `worker ps --all` lists them")).into())
+            }
+        }
+    }
+}
+
+/// The command line as the settings want it.
+pub(crate) fn flags(global: &Global, start: &StartArgs) -> Flags {
+    let Global {
+        json: _,
+        profile,
+        config,
+        api_url,
+        state_dir,
+        log_level,
+        log_json,
+    } = global.clone();
+    let StartArgs {
+        pool,
+        name,
+        work_queue,
+        kind,
+        limit,
+        prefetch_seconds,
+        run_once,
+        no_run_once,
+        with_healthcheck,
+        no_with_healthcheck,
+        base_job_template,
+        no_create_pool_if_not_found,
+        create_pool_if_not_found,
+        drain_timeout,
+        stop_grace,
+        query_interval,
+        start_concurrency,
+        status_host,
+        status_port,
+        python,
+        install_policy: _,
+    } = start.clone();
+    let either = |yes: bool, no: bool| (yes || no).then_some(yes);
+    Flags {
+        pool,
+        name,
+        work_queues: work_queue,
+        kind,
+        prefetch_seconds,
+        run_once: either(run_once, no_run_once),
+        limit,
+        with_healthcheck: either(with_healthcheck, no_with_healthcheck),
+        base_job_template,
+        create_pool_if_not_found: either(create_pool_if_not_found, no_create_pool_if_not_found),
+        profile,
+        config,
+        state_dir,
+        api_url,
+        query_interval,
+        start_concurrency,
+        drain_timeout,
+        stop_grace,
+        status_host,
+        status_port,
+        log_level,
+        log_json: log_json.then_some(true),
+        python,
+        server_host: None,
+        server_port: None,
+        serve: false,
+    }
+}

@@ -1,0 +1,187 @@
+//! `worker exec`: one deployment of a `prefect.yaml`, run here to its end, on an API and a worker that live as long as the run.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+
+use worker_api::{Client, ClientOptions, types::FlowRun};
+use worker_config::{
+    DriverKind, Secret,
+    manifest::Manifest,
+    settings::{ApiSettings, Settings},
+};
+use worker_server::{Server, ServerOptions, Storage};
+
+use super::{
+    args::ExecArgs,
+    context::{Context, Misconfigured},
+    follow,
+    out::Out,
+    run::key_values,
+    start,
+};
+use crate::{
+    deploy,
+    event::Stage,
+    heartbeat::PoolWish,
+    shutdown::{self, FirstTerm},
+    state_dir::StateDir,
+    task, telemetry,
+    worker::{self, Setup},
+};
+
+/// The pool of an exec. It exists for one run.
+const POOL: &str = "exec";
+
+/// How often things are looked at: everything is in this process.
+const PACE: Duration = Duration::from_millis(20);
+
+pub(crate) async fn exec(
+    mut context: Context,
+    out: &Out,
+    args: ExecArgs,
+) -> anyhow::Result<ExitCode> {
+    if context.settings.logging.level == "INFO" || context.settings.logging.level == "info" {
+        // What an operator wants to know of a worker is in the way of somebody who wants to see one run.
+        "warn".clone_into(&mut context.settings.logging.level);
+    }
+    telemetry::init(&context.settings.logging);
+    let file = manifest_file(&args.path)?;
+    let manifest = Manifest::read(&file)?;
+    let entry = deploy::choose(&manifest, &file, args.deployment.as_deref())
+        .map_err(|error| Misconfigured(telemetry::chain(&error)))?;
+    let parameters = key_values(&args.params)?;
+    let base = file.parent().map(Path::to_path_buf).unwrap_or_default();
+    let home = scratch(&context.settings.worker.state_dir)?;
+    let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let server = Server::start(ServerOptions {
+        listen: loopback,
+        storage: Storage::Memory,
+        token: None,
+        faults: None,
+    })
+    .await
+    .context("embedded API")?;
+    let settings = private(context.settings, &server, home.path());
+    let state_dir = StateDir::take(home.path(), POOL, Some("exec"))?;
+    let mut options = ClientOptions::from_settings(&settings.api, server.url());
+    options.worker_name = Some(state_dir.worker.clone());
+    let client = Client::new(options)?;
+    let driver = start::driver(DriverKind::Process, &settings, &state_dir)?;
+    let wish = PoolWish {
+        pool: POOL.to_owned(),
+        kind: DriverKind::Process,
+        template: driver.default_template(),
+        create: true,
+    };
+    crate::heartbeat::ready(&client, &wish).await?;
+    let deployment = deploy::deploy(&client, &manifest, entry, (&base, POOL)).await?;
+    let flow_run = client
+        .create_flow_run(deployment.id, parameters, None, None, vec![])
+        .await?;
+    out.notice(&format!(
+        "Running '{}' as flow run '{}'.",
+        deployment.name, flow_run.name
+    ));
+    let setup = Setup {
+        settings,
+        client: client.clone(),
+        driver,
+        state_dir,
+        wish,
+        echo: false,
+    };
+    let ended = work_and_follow(setup, &client, &flow_run, out).await;
+    server.stop().await;
+    Ok(follow::conclude(&ended?, out))
+}
+
+/// Runs the worker until the flow run is over, showing its log. Signals stop the run instead of leaving it: nobody would find it again.
+async fn work_and_follow(
+    setup: Setup,
+    client: &Client,
+    flow_run: &FlowRun,
+    out: &Out,
+) -> anyhow::Result<FlowRun> {
+    let (stages_tx, stages_rx) = start::stages();
+    let _signals = task::spawn(
+        "signals",
+        shutdown::listen(FirstTerm::Drain, stages_tx.clone()),
+    );
+    let working = Box::pin(worker::run(setup, stages_rx));
+    let following = async {
+        let shown = follow::until_over(client, flow_run.id, PACE, out).await;
+        // Only now may the worker end: it still has to let go of the job.
+        stages_tx.send(Stage::Draining).await.ok();
+        shown
+    };
+    let (worked, shown) = tokio::join!(working, following);
+    worked?;
+    let (ended, shown) = shown?;
+    // The last lines were sent when the worker ended.
+    follow::show_log(client, ended.id, shown, out).await?;
+    Ok(ended)
+}
+
+fn manifest_file(path: &Path) -> anyhow::Result<PathBuf> {
+    let file = if path.is_dir() {
+        path.join("prefect.yaml")
+    } else {
+        path.to_owned()
+    };
+    let found = file
+        .canonicalize()
+        .with_context(|| file.display().to_string());
+    Ok(found.map_err(|error| Misconfigured(telemetry::chain(error.as_ref())))?)
+}
+
+/// A directory for one run, inside the state directory so that it is on a disk meant for this, removed with all that is in it at the end.
+fn scratch(state_dir: &Path) -> anyhow::Result<Scratch> {
+    let path = state_dir.join(format!("exec-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+    Ok(Scratch(path))
+}
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, directory = %self.0.display(), "cannot be removed");
+        }
+    }
+}
+
+/// The settings of a worker that has one run and its own API: quick to look, quick to send lines, and not where a person's API is.
+fn private(mut settings: Settings, server: &Server, home: &Path) -> Settings {
+    let url = server.url().as_str().trim_end_matches('/').to_owned();
+    settings.job_environment.retain(|name, _| !about_api(name));
+    settings
+        .job_environment
+        .insert("PREFECT_API_URL".to_owned(), Secret::new(url));
+    settings.api = ApiSettings {
+        key: None,
+        auth_string: None,
+        ..settings.api
+    };
+    settings.worker.state_dir = home.to_owned();
+    settings.worker.cancellation_interval = Duration::from_millis(500);
+    settings.logging.batch_interval = PACE;
+    settings.status.enabled = false;
+    settings
+}
+
+fn about_api(name: &str) -> bool {
+    name.starts_with("PREFECT_API_") || name.starts_with("PREFECT_CLIENT_")
+}

@@ -1,0 +1,112 @@
+//! What people and programs read: results on standard output, errors on standard error. The only file that prints.
+
+use std::io::{IsTerminal, Write};
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use worker_api::types::{LogLevel, StateType};
+
+/// Where output goes, and in which form.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Out {
+    /// For programs.
+    pub(crate) json: bool,
+    colour: bool,
+}
+
+// === impl Out ===
+
+impl Out {
+    pub(crate) fn new(json: bool) -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self {
+            json,
+            colour: !json && wanted && std::io::stdout().is_terminal(),
+        }
+    }
+
+    /// A line for people. Programs get none.
+    pub(crate) fn say(&self, text: &str) {
+        if !self.json {
+            line(text);
+        }
+    }
+
+    /// A result for programs: one JSON document a line. People get none.
+    pub(crate) fn json(&self, value: &impl Serialize) {
+        if self.json {
+            line(&serde_json::to_string(value).unwrap_or_default());
+        }
+    }
+
+    /// A table for people.
+    pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<String>>) {
+        let mut table = Table::new();
+        table
+            .load_style(presets::NOTHING)
+            .set_header(header.iter().copied());
+        for row in rows {
+            table.add_row(row);
+        }
+        for text in table.lines() {
+            self.say(text.trim_end());
+        }
+    }
+
+    /// One line of a flow run's log.
+    pub(crate) fn log(&self, time: &str, level: LogLevel, text: &str) {
+        let shown = self.paint(
+            match level.0 {
+                40.. => Some(31),
+                30.. => Some(33),
+                ..20 => Some(2),
+                _ => None,
+            },
+            &format!("{:7}", level.as_str()),
+        );
+        self.say(&format!("{} {shown} {text}", self.paint(Some(2), time)));
+    }
+
+    /// A state's name in its colour.
+    pub(crate) fn state(&self, kind: Option<&StateType>, name: &str) -> String {
+        let colour = match kind {
+            Some(StateType::Completed) => Some(32),
+            Some(StateType::Failed | StateType::Crashed) => Some(31),
+            Some(StateType::Running) => Some(34),
+            Some(StateType::Cancelled | StateType::Cancelling) => Some(33),
+            _ => None,
+        };
+        self.paint(colour, name)
+    }
+
+    /// What failed, where, and what to do, with every cause once.
+    pub(crate) fn error(&self, error: &anyhow::Error) {
+        let text = crate::telemetry::chain(error.as_ref());
+        let mut stderr = std::io::stderr().lock();
+        // Without a standard error there is nobody to tell.
+        drop(if self.json {
+            writeln!(stderr, "{}", serde_json::json!({"error": text}))
+        } else {
+            writeln!(stderr, "error: {text}")
+        });
+    }
+
+    /// Something to know, on standard error.
+    pub(crate) fn notice(&self, text: &str) {
+        if !self.json {
+            drop(writeln!(std::io::stderr().lock(), "{text}"));
+        }
+    }
+
+    fn paint(&self, colour: Option<u8>, text: &str) -> String {
+        match colour.filter(|_| self.colour) {
+            Some(colour) => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
+            None => text.to_owned(),
+        }
+    }
+}
+
+fn line(text: &str) {
+    // A reader that has gone (`worker ps | head`) has read enough.
+    drop(writeln!(std::io::stdout().lock(), "{text}"));
+}

@@ -1,0 +1,229 @@
+//! `worker --pool NAME`: settings, API, pool and driver put together, and the worker run.
+
+use std::{io::IsTerminal, process::ExitCode, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use worker_api::{Client, types::WorkPool};
+use worker_config::{DriverKind, Secret, settings::Settings};
+use worker_drivers::{
+    Driver, Environment,
+    subprocess::{Cgroups, SubprocessDriver, SubprocessOptions},
+};
+
+use super::{
+    context::{Api, Context, Misconfigured, Usage},
+    out::Out,
+};
+use crate::{
+    event::Stage,
+    heartbeat::PoolWish,
+    patience::Patience,
+    shutdown::{self, FirstTerm},
+    state_dir::StateDir,
+    task, telemetry,
+    worker::{self, Farewell, Setup},
+};
+
+/// How many stages of shutdown may wait: there are no more.
+const STAGES: usize = 4;
+
+/// Runs a worker until it is told to end.
+pub(crate) async fn start(mut context: Context, out: &Out) -> anyhow::Result<ExitCode> {
+    telemetry::init(&context.settings.logging);
+    context.tell_notices(out);
+    let Some(pool) = context
+        .settings
+        .worker
+        .pool
+        .clone()
+        .or_else(|| ask_for_pool(out))
+    else {
+        return Err(Usage("which work pool? start with `worker --pool NAME`; `worker --help` shows everything else".to_owned()).into());
+    };
+    let settings = &context.settings.worker;
+    let state_dir = StateDir::take(&settings.state_dir, &pool, settings.name.as_deref())?;
+    let api = context.api(Some(&state_dir.worker)).await?;
+    if let Some(embedded) = &api.embedded {
+        introduce(embedded, out);
+    }
+    let kind = match settings.kind {
+        Some(kind) => kind,
+        None => find_kind(&api.client, &pool, out).await?,
+    };
+    use_api(&mut context.settings, &api);
+    let driver = driver(kind, &context.settings, &state_dir)?;
+    let wish = wish(&context.settings, &pool, driver.as_ref())?;
+    let first_term = first_term(&context.settings, &api);
+    let (stages_tx, stages_rx) = mpsc::channel(STAGES);
+    let _signals = task::spawn("signals", shutdown::listen(first_term, stages_tx));
+    let name = state_dir.worker.clone();
+    let client = api.client.clone();
+    let setup = Setup {
+        settings: context.settings,
+        client,
+        driver,
+        state_dir,
+        wish,
+        echo: true,
+    };
+    let farewell = Box::pin(worker::run(setup, stages_rx)).await?;
+    match farewell {
+        Farewell::Done => tracing::info!("Worker '{name}' stopped!"),
+        Farewell::Left(count) => {
+            tracing::info!(
+                "Worker '{name}' stopped! {count} flow run(s) are left to its next start."
+            );
+        }
+    }
+    api.end().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the driver for a pool type.
+pub(crate) fn driver(
+    kind: DriverKind,
+    settings: &Settings,
+    state_dir: &StateDir,
+) -> anyhow::Result<Arc<dyn Driver>> {
+    match kind {
+        DriverKind::Process => {
+            // A variable whose name or value is not text cannot be passed on as one.
+            let inherited = std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect();
+            let mut options = SubprocessOptions::new(state_dir.jobs(), Environment(inherited));
+            options.python.clone_from(&settings.process.python);
+            if !settings.process.cgroups {
+                options.cgroups = Cgroups::Off;
+            }
+            Ok(Arc::new(SubprocessDriver::new(options)?))
+        }
+        DriverKind::Docker | DriverKind::Kubernetes => Err(Misconfigured(format!(
+            "work pools of type '{kind}' are not served by this release yet; it serves 'process'"
+        ))
+        .into()),
+    }
+}
+
+/// Tells jobs where the API is, which they could not know of an embedded one.
+pub(crate) fn use_api(settings: &mut Settings, api: &Api) {
+    if let Some(embedded) = &api.embedded {
+        let url = Secret::new(embedded.url.as_str().trim_end_matches('/'));
+        settings
+            .job_environment
+            .insert("PREFECT_API_URL".to_owned(), url);
+    }
+}
+
+fn introduce(embedded: &crate::embedded::Embedded, out: &Out) {
+    out.notice(&format!(
+        "No Prefect API is configured (PREFECT_API_URL), so this worker uses the embedded one.\n  API   {}\n  data  {}{}",
+        embedded.url,
+        embedded.database.display(),
+        if embedded.is_ours() { "" } else { "\n  It is run by another worker on this machine and ends with that." },
+    ));
+}
+
+/// The pool's own type where it exists, else what its name says, else what a person says.
+async fn find_kind(client: &Client, pool: &str, out: &Out) -> anyhow::Result<DriverKind> {
+    if let Some(found) = find_pool(client, pool).await {
+        let kind = found
+            .kind
+            .parse()
+            .map_err(|error: worker_config::kind::UnknownKind| {
+                Misconfigured(format!("work pool '{pool}': {error}"))
+            })?;
+        out.notice(&format!("Discovered type '{kind}' for work pool '{pool}'."));
+        return Ok(kind);
+    }
+    if let Some(kind) = DriverKind::guess_from_name(pool) {
+        out.notice(&format!(
+            "Work pool '{pool}' does not exist yet; its name says that it is of type '{kind}' (--type says otherwise)."
+        ));
+        return Ok(kind);
+    }
+    ask_for_kind(pool).ok_or_else(|| {
+        Usage(format!(
+            "work pool '{pool}' does not exist yet, and its name does not say of which type it is to be; start with --type process, docker or kubernetes"
+        ))
+        .into()
+    })
+}
+
+/// Asks until the API says whether the pool exists.
+async fn find_pool(client: &Client, pool: &str) -> Option<WorkPool> {
+    let mut patience = Patience::new();
+    loop {
+        match client.with_retries(0).read_work_pool(pool).await {
+            Ok(found) => return Some(found),
+            Err(error) if error.is_not_found() => return None,
+            Err(error) => {
+                tracing::error!(error = %telemetry::chain(&error), "cannot reach the work pool yet; trying again");
+                patience.wait().await;
+            }
+        }
+    }
+}
+
+fn wish(settings: &Settings, pool: &str, driver: &dyn Driver) -> anyhow::Result<PoolWish> {
+    let template = match &settings.worker.base_job_template {
+        None => driver.default_template(),
+        Some(file) => super::pool::read_template(file)?,
+    };
+    Ok(PoolWish {
+        pool: pool.to_owned(),
+        kind: driver.kind(),
+        template,
+        create: settings.worker.create_pool_if_not_found,
+    })
+}
+
+/// Jobs of this machine outlive the worker, unless their API ends with it.
+fn first_term(settings: &Settings, api: &Api) -> FirstTerm {
+    let api_ends = api
+        .embedded
+        .as_ref()
+        .is_some_and(crate::embedded::Embedded::is_ours);
+    if api_ends || settings.worker.drain_timeout.is_some() {
+        FirstTerm::Drain
+    } else {
+        FirstTerm::LetGo
+    }
+}
+
+fn ask_for_pool(out: &Out) -> Option<String> {
+    if out.json || !std::io::stdin().is_terminal() {
+        return None;
+    }
+    dialoguer::Input::new()
+        .with_prompt("Which work pool")
+        .interact_text()
+        .ok()
+}
+
+fn ask_for_kind(pool: &str) -> Option<DriverKind> {
+    if !std::io::stdin().is_terminal() {
+        return None;
+    }
+    let kinds = [
+        DriverKind::Process,
+        DriverKind::Docker,
+        DriverKind::Kubernetes,
+    ];
+    let prompt = format!("Work pool '{pool}' does not exist yet. Of which type is it to be");
+    let chosen = dialoguer::Select::new()
+        .with_prompt(prompt)
+        .items(kinds)
+        .default(0)
+        .interact()
+        .ok()?;
+    kinds.get(chosen).copied()
+}
+
+/// Where a caller that is itself the shutdown says which stage it is.
+pub(crate) fn stages() -> (mpsc::Sender<Stage>, mpsc::Receiver<Stage>) {
+    mpsc::channel(STAGES)
+}

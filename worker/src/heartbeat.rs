@@ -1,0 +1,148 @@
+//! Tells the server that this worker lives, and keeps an eye on the pool: its type, its pause, its template.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use worker_api::{
+    ApiError, Client,
+    types::{WorkPool, WorkPoolCreate},
+};
+use worker_config::{
+    DriverKind,
+    template::{BaseJobTemplate, TemplateError},
+};
+
+use crate::{event::Event, metrics::Metrics, telemetry::chain};
+
+/// What the worker knows of its pool before it has asked.
+#[derive(Clone, Debug)]
+pub(crate) struct PoolWish {
+    /// The pool's name.
+    pub(crate) pool: String,
+    /// The type it must have.
+    pub(crate) kind: DriverKind,
+    /// The template it gets where it has none.
+    pub(crate) template: serde_json::Value,
+    /// Whether to create it where there is none.
+    pub(crate) create: bool,
+}
+
+/// Why a pool hands out no work to this worker.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PoolError {
+    /// There is none.
+    #[error(
+        "work pool '{0}' does not exist; create it with `worker pool create {0}`, or start without --no-create-pool-if-not-found"
+    )]
+    Missing(String),
+    /// It is of another type.
+    #[error("work pool '{pool}' is of type '{found}', and this worker serves '{wanted}'")]
+    WrongType {
+        /// The pool.
+        pool: String,
+        /// Its type.
+        found: String,
+        /// Ours.
+        wanted: DriverKind,
+    },
+    /// Its template cannot be used.
+    #[error("work pool '{pool}'")]
+    Template {
+        /// The pool.
+        pool: String,
+        /// What is wrong with it.
+        source: TemplateError,
+    },
+    /// The API failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+/// Sends heartbeats until its owner drops it, which is the last thing that happens to a worker: while it drains it is still alive.
+pub(crate) async fn beat(
+    client: Client,
+    (worker, interval): (String, Duration),
+    wish: PoolWish,
+    events_tx: mpsc::Sender<Event>,
+    metrics: Arc<Metrics>,
+) {
+    let client = client.with_retries(0);
+    let mut told = None;
+    loop {
+        let closed = match ready(&client, &wish).await {
+            Ok(pool) if pool.is_paused => Some(format!("work pool '{}' is paused", pool.name)),
+            Ok(_) => None,
+            // An outage is the poller's to see; it does not close the pool.
+            Err(PoolError::Api(error)) => {
+                tracing::debug!(error = %chain(&error), "the pool cannot be read");
+                told.clone().flatten()
+            }
+            Err(error) => Some(chain(&error)),
+        };
+        if told.as_ref() != Some(&closed) {
+            if let Some(reason) = &closed {
+                tracing::warn!(reason, "claiming nothing");
+            }
+            if events_tx.send(Event::Pool(closed.clone())).await.is_err() {
+                return;
+            }
+            told = Some(closed);
+        }
+        let sent = client.send_heartbeat(&wish.pool, &worker, interval).await;
+        metrics.heartbeat(sent.is_ok());
+        if let Err(error) = sent {
+            tracing::warn!(error = %chain(&error), "heartbeat not sent");
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
+/// Makes sure that the pool exists, is of our type, and has a template that can be used; fills in an empty one.
+pub(crate) async fn ready(client: &Client, wish: &PoolWish) -> Result<WorkPool, PoolError> {
+    let pool = match client.read_work_pool(&wish.pool).await {
+        Err(error) if error.is_not_found() && wish.create => create(client, wish).await?,
+        Err(error) if error.is_not_found() => return Err(PoolError::Missing(wish.pool.clone())),
+        read => read?,
+    };
+    if pool.kind != wish.kind.as_str() {
+        return Err(PoolError::WrongType {
+            pool: pool.name,
+            found: pool.kind,
+            wanted: wish.kind,
+        });
+    }
+    match BaseJobTemplate::parse(&pool.base_job_template) {
+        Ok(_) => Ok(pool),
+        Err(TemplateError::Empty) => {
+            client
+                .update_work_pool_template(&wish.pool, &wish.template)
+                .await?;
+            Ok(pool)
+        }
+        Err(source) => Err(PoolError::Template {
+            pool: pool.name,
+            source,
+        }),
+    }
+}
+
+async fn create(client: &Client, wish: &PoolWish) -> Result<WorkPool, ApiError> {
+    let request = WorkPoolCreate {
+        name: wish.pool.clone(),
+        kind: wish.kind.as_str().to_owned(),
+        description: None,
+        base_job_template: Some(wish.template.clone()),
+        is_paused: false,
+        concurrency_limit: None,
+    };
+    match client.create_work_pool(&request).await {
+        Ok(pool) => {
+            tracing::info!(pool = %pool.name, "Work pool '{}' created.", pool.name);
+            Ok(pool)
+        }
+        // Another worker was faster: one pool is what both wanted.
+        Err(error) if error.is_conflict() => client.read_work_pool(&wish.pool).await,
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,110 @@
+//! What an earlier process of this worker left behind, and what is to be done with it.
+//!
+//! What the journal holds is continued. What the engine holds and the journal does not (the journal was lost, or a removal failed) is continued
+//! if its flow run is not over, else removed. Nothing of other workers is looked at.
+
+use std::{collections::HashSet, path::Path, sync::Arc};
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use worker_api::types::{FlowRunId, TransitionId};
+use worker_drivers::{Owned, RunKey};
+
+use crate::{
+    event::Event,
+    journal::{Entry, Reporter, Step},
+    patience::Patience,
+    services::Services,
+    task,
+    telemetry::chain,
+};
+
+/// Looks after infrastructure without a journal entry, once, after the start. It takes as long as engine and API take to answer.
+pub(crate) async fn adopt_orphans(
+    services: Arc<Services>,
+    known: HashSet<RunKey>,
+    events_tx: mpsc::Sender<Event>,
+) {
+    let mut patience = Patience::new();
+    let owned = loop {
+        match services.driver.list_owned(&services.identity.owner).await {
+            Ok(owned) => break owned,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "cannot see yet what an earlier process left");
+                patience.wait().await;
+            }
+        }
+    };
+    for orphan in owned
+        .into_iter()
+        .filter(|one| !known.contains(&one.handle.key))
+    {
+        if let Some(entry) = adopt(&services, orphan).await
+            && events_tx.send(Event::Recovered(vec![entry])).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Removes workspaces that no entry of the journal names.
+pub(crate) async fn sweep_workspaces(workspaces: &Path, entries: &[Entry]) {
+    let live: HashSet<_> = entries
+        .iter()
+        .filter_map(|entry| entry.workspace.clone())
+        .collect();
+    let workspaces = workspaces.to_owned();
+    task::blocking(move || {
+        for found in std::fs::read_dir(&workspaces).into_iter().flatten().flatten() {
+            if !live.contains(&found.path())
+                && let Err(error) = std::fs::remove_dir_all(found.path())
+            {
+                tracing::warn!(%error, workspace = %found.path().display(), "cannot remove a workspace that was left behind");
+            }
+        }
+    })
+    .await;
+}
+
+async fn adopt(services: &Services, orphan: Owned) -> Option<Entry> {
+    let Owned { handle, phase: _ } = orphan;
+    let id = FlowRunId(handle.key.flow_run);
+    let mut patience = Patience::new();
+    let flow_run = loop {
+        match services.client.read_flow_run(id).await {
+            Ok(flow_run) => break Some(flow_run),
+            Err(error) if error.is_not_found() => break None,
+            Err(error) => {
+                tracing::warn!(flow_run = %id, error = %chain(&error), "cannot ask what a job that was left belongs to");
+                patience.wait().await;
+            }
+        }
+    };
+    let over = flow_run.as_ref().is_none_or(|flow_run| {
+        flow_run
+            .state_type
+            .as_ref()
+            .is_some_and(|kind| kind.is_final())
+    });
+    if over {
+        tracing::info!(flow_run = %id, "removing a job whose flow run is over");
+        if let Err(error) = services.driver.destroy(handle.key).await {
+            tracing::warn!(flow_run = %id, error = %chain(&error), "cannot remove it now");
+        }
+        return None;
+    }
+    tracing::info!(flow_run = %id, "taking up a job that the journal does not know");
+    Some(Entry {
+        key: handle.key,
+        name: flow_run.map(|flow_run| flow_run.name).unwrap_or_default(),
+        transition: TransitionId::random(),
+        step: Step::Submitted(handle),
+        // Without the journal nobody knows any more whether it was a plain command. The engine's rules only ever report what is missing.
+        reporter: Reporter::Engine,
+        claimed: Timestamp::now(),
+        workspace: None,
+        output: worker_drivers::LogCursor::default(),
+        echo: false,
+    })
+}

@@ -1,0 +1,313 @@
+//! Telling the API how an attempt ended, once the engine has confirmed it: only over a state that is not final, with the reason a person needs.
+
+use worker_api::types::{
+    FlowRun, FlowRunId, LogLevel, OrchestrationStatus, ProposedState, StateType,
+};
+use worker_drivers::Outcome;
+
+use crate::{
+    event::Order,
+    journal::{End, Entry, NotStarted, Reporter, Stopped},
+    line::Line,
+    patience::Patience,
+    services::Services,
+    telemetry::chain,
+};
+
+/// How many tries a report gets once the worker was told to stop: the journal keeps it for the next process.
+const TRIES_WHEN_STOPPING: u32 = 3;
+
+/// What to do about the state of a flow run whose attempt is over.
+#[derive(Clone, Debug, PartialEq)]
+enum Verdict {
+    /// It is right as it is.
+    Leave,
+    /// Propose this one; the server may know better.
+    Propose(ProposedState),
+    /// Set this one, because the rules would refuse it although it is true.
+    Force(ProposedState),
+}
+
+/// Reports until the API has it. False: the worker leaves first.
+pub(crate) async fn report(services: &Services, line: &mut Line, entry: &Entry, end: &End) -> bool {
+    if is_told(end) {
+        return true;
+    }
+    let mut patience = Patience::new();
+    let mut tries = 0;
+    loop {
+        match try_report(services, entry, end).await {
+            Ok(()) => return true,
+            Err(error) if error.is_not_found() => {
+                tracing::info!("the flow run was deleted; there is nobody to report to");
+                return true;
+            }
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the end is not reported yet");
+            }
+        }
+        tries += 1;
+        if line.order() != Order::GoOn && tries >= TRIES_WHEN_STOPPING {
+            return false;
+        }
+        patience.wait().await;
+    }
+}
+
+/// Whether the engine confirmed over its control session that the API knows the end. Asking would only cost a request.
+fn is_told(end: &End) -> bool {
+    matches!(
+        end,
+        End::Job {
+            outcome: Outcome::Exited { reported: true, .. },
+            stopped: Stopped::No,
+            ..
+        }
+    )
+}
+
+async fn try_report(
+    services: &Services,
+    entry: &Entry,
+    end: &End,
+) -> Result<(), worker_api::ApiError> {
+    let id = FlowRunId(entry.key.flow_run);
+    let flow_run = services.client.read_flow_run(id).await?;
+    let (proposal, force) = match verdict(entry.reporter, end, &flow_run) {
+        Verdict::Leave => return Ok(()),
+        Verdict::Propose(proposal) => (proposal, false),
+        Verdict::Force(proposal) => (proposal, true),
+    };
+    if proposal.kind != StateType::Completed {
+        explain(services, id, &proposal, end).await;
+    }
+    let answer = if force {
+        services.client.force_state(id, &proposal).await?
+    } else {
+        services.client.propose_state(id, &proposal).await?
+    };
+    let reason = proposal.message.as_deref().unwrap_or_default();
+    match answer.status {
+        OrchestrationStatus::Accept => {
+            tracing::info!(state = %proposal.kind, reason, "reported");
+        }
+        status => {
+            tracing::info!(state = %proposal.kind, ?status, why = answer.details.reason, "the server keeps another state");
+        }
+    }
+    services.metrics.reported(&proposal.kind);
+    Ok(())
+}
+
+/// Writes the reason and the last lines of output into the flow run's log, where people look first.
+async fn explain(services: &Services, id: FlowRunId, proposal: &ProposedState, end: &End) {
+    let level = if proposal.kind == StateType::Cancelled {
+        LogLevel::INFO
+    } else {
+        LogLevel::ERROR
+    };
+    let mut message = proposal.message.clone().unwrap_or_default();
+    if let End::Job { tail, .. } = end
+        && !tail.is_empty()
+        && proposal.kind != StateType::Cancelled
+    {
+        message.push_str("\nThe last lines of its output:\n");
+        message.push_str(&tail.join("\n"));
+    }
+    services.run_log.say(id, level, message).await;
+}
+
+/// Decides what the end means for the flow run. Pure.
+fn verdict(reporter: Reporter, end: &End, flow_run: &FlowRun) -> Verdict {
+    let state = flow_run.state_type.clone().unwrap_or(StateType::Pending);
+    if state.is_final() {
+        return Verdict::Leave;
+    }
+    // Whoever asked for the end while it came has it: CANCELLING can only become CANCELLED.
+    if state == StateType::Cancelling {
+        return Verdict::Propose(cancelled(end));
+    }
+    match end {
+        End::NotStarted(why) => not_started(why),
+        End::Job {
+            stopped: Stopped::Cancelled,
+            ..
+        } => Verdict::Force(cancelled(end)),
+        // The attempt suspended the flow run or put it back; the next attempt is the server's affair.
+        End::Job { .. } if matches!(state, StateType::Paused | StateType::Scheduled) => {
+            Verdict::Leave
+        }
+        End::Job {
+            outcome: _,
+            tail: _,
+            stopped: Stopped::WorkerStopped,
+        } => Verdict::Propose(
+            ProposedState::new(StateType::Crashed)
+                .because("The worker was told to stop, and ended the job."),
+        ),
+        End::Job {
+            outcome,
+            tail,
+            stopped: Stopped::No,
+        } => match reporter {
+            Reporter::Worker { failed } => by_exit_code(outcome, tail, failed),
+            Reporter::Engine => unreported(outcome, tail, &state),
+        },
+    }
+}
+
+fn not_started(why: &NotStarted) -> Verdict {
+    match why {
+        NotStarted::Failed(reason) => {
+            Verdict::Propose(ProposedState::new(StateType::Crashed).because(format!(
+                "Failed to submit flow run to infrastructure: {reason}"
+            )))
+        }
+        NotStarted::Cancelled => Verdict::Force(
+            ProposedState::new(StateType::Cancelled)
+                .because("Cancelled before its infrastructure was started."),
+        ),
+        NotStarted::DeploymentGone(deployment) => {
+            Verdict::Force(ProposedState::new(StateType::Cancelled).because(format!(
+                "Deployment {deployment} no longer exists, cancelled run."
+            )))
+        }
+        // Nothing has happened yet, so it is due again, for this worker after its restart or for another.
+        NotStarted::PutBack(reason) => Verdict::Propose(
+            ProposedState::new(StateType::Scheduled)
+                .named("AwaitingRetry")
+                .because(format!("Given back to the work pool: {reason}.")),
+        ),
+    }
+}
+
+fn cancelled(end: &End) -> ProposedState {
+    let how = match end {
+        End::Job { outcome, .. } => format!("Cancelled; {}.", describe(outcome)),
+        End::NotStarted(_) => "Cancelled before its infrastructure was started.".to_owned(),
+    };
+    ProposedState::new(StateType::Cancelled).because(how)
+}
+
+fn by_exit_code(outcome: &Outcome, tail: &[String], failed: bool) -> Verdict {
+    match outcome {
+        Outcome::Exited { code: 0, .. } => {
+            Verdict::Propose(ProposedState::new(StateType::Completed))
+        }
+        Outcome::Exited { .. } if failed => {
+            Verdict::Propose(ProposedState::new(StateType::Failed).because(crash(outcome, tail)))
+        }
+        _ => Verdict::Propose(ProposedState::new(StateType::Crashed).because(crash(outcome, tail))),
+    }
+}
+
+/// The engine has ended and the API does not know how: it died, it could not import the flow, or it left without a word.
+fn unreported(outcome: &Outcome, tail: &[String], state: &StateType) -> Verdict {
+    let message = match outcome {
+        Outcome::Exited { code: 0, .. } => with_last_line(
+            format!(
+                "Process exited with status code: 0, but never said how the flow run ended; it was left in state {state}."
+            ),
+            tail,
+        ),
+        _ => crash(outcome, tail),
+    };
+    Verdict::Propose(ProposedState::new(StateType::Crashed).because(message))
+}
+
+fn crash(outcome: &Outcome, tail: &[String]) -> String {
+    let reason = match outcome {
+        Outcome::Exited { code, .. } => {
+            format!(
+                "Process exited with status code: {code}. {}",
+                meaning(*code)
+            )
+        }
+        Outcome::Signalled { signal, .. } => {
+            format!(
+                "Process exited with status code: -{signal}. {}",
+                describe_signal(*signal)
+            )
+        }
+        other => {
+            let mut text = describe(other);
+            if let Some(first) = text.get_mut(..1) {
+                first.make_ascii_uppercase();
+            }
+            format!("{text}.")
+        }
+    };
+    with_last_line(reason, tail)
+}
+
+fn with_last_line(mut reason: String, tail: &[String]) -> String {
+    if let Some(last) = tail.iter().rev().find(|line| !line.trim().is_empty()) {
+        reason.push_str(" Last output: ");
+        reason.push_str(last.trim());
+    }
+    reason
+}
+
+fn meaning(code: i32) -> &'static str {
+    match code {
+        126 => "The command was found but could not be executed.",
+        127 => "The command was not found.",
+        137 => "It was killed, likely for lack of memory (128 + SIGKILL).",
+        143 => "It was asked to end (128 + SIGTERM).",
+        _ => "The log has its last lines.",
+    }
+}
+
+fn describe(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Exited { code, .. } => format!("the process exited with code {code}"),
+        Outcome::Signalled {
+            signal,
+            by_us: true,
+        } => {
+            format!(
+                "the process was ended by this worker with {}",
+                signal_name(*signal)
+            )
+        }
+        Outcome::Signalled {
+            signal,
+            by_us: false,
+        } => {
+            format!("the process was ended by {}", signal_name(*signal))
+        }
+        Outcome::OutOfMemory { limit: Some(limit) } => {
+            format!(
+                "the process ran out of memory (OOM) at its limit of {} MiB",
+                limit >> 20
+            )
+        }
+        Outcome::OutOfMemory { limit: None } => {
+            "the process was ended because the machine ran out of memory (OOM)".to_owned()
+        }
+        Outcome::NeverStarted { reason } => format!("the process never started: {reason}"),
+        Outcome::Lost { reason } => {
+            format!("the process is gone and nobody saw how it ended: {reason}")
+        }
+    }
+}
+
+fn describe_signal(signal: i32) -> String {
+    let hint = match signal {
+        9 => ", often for lack of memory, or by hand",
+        11 => ": it touched memory that is not its own",
+        15 => ": somebody asked it to end",
+        _ => "",
+    };
+    format!("It was ended by {}{hint}.", signal_name(signal))
+}
+
+fn signal_name(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal).map_or_else(
+        |_| format!("signal {signal}"),
+        |known| known.as_str().to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! What every life needs of the world, gathered once.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use worker_api::{
+    Client,
+    types::{Deployment, DeploymentId, Flow, FlowId, WorkPool},
+};
+use worker_config::{Secret, policy::Policy};
+use worker_drivers::{Driver, Owner};
+
+use crate::{fresh::Fresh, journal::Journal, metrics::Metrics, run_log::RunLog};
+
+/// The services that lives share. One per worker.
+#[derive(Debug)]
+pub(crate) struct Services {
+    /// The Prefect API.
+    pub(crate) client: Client,
+    /// The engine.
+    pub(crate) driver: Arc<dyn Driver>,
+    /// What is claimed, on disk.
+    pub(crate) journal: Journal,
+    /// The way into the logs of flow runs.
+    pub(crate) run_log: RunLog,
+    /// Numbers for operators.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Who this worker is.
+    pub(crate) identity: Identity,
+    /// What the operator allows.
+    pub(crate) policy: Policy,
+    /// The lowest layer of each job's environment.
+    pub(crate) job_environment: BTreeMap<String, Secret>,
+    /// Where workspaces are made.
+    pub(crate) workspaces: PathBuf,
+    /// Time between asking a job to end and forcing it.
+    pub(crate) stop_grace: Duration,
+    /// Whether the output of jobs may be written to the worker's own.
+    pub(crate) echo: bool,
+    /// Reads of deployments, shared by the lives that ask at the same time.
+    pub(crate) deployments: Fresh<DeploymentId, Deployment>,
+    /// Reads of flows.
+    pub(crate) flows: Fresh<FlowId, Flow>,
+    /// Reads of the pool: its template is read again for each submission.
+    pub(crate) pools: Fresh<String, WorkPool>,
+}
+
+/// Who this worker is, to the server and to its infrastructure.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    /// Its name on the server.
+    pub(crate) worker: String,
+    /// The pool's id, as the server gave it.
+    pub(crate) pool_id: String,
+    /// The name of the pool it polls.
+    pub(crate) pool: String,
+    /// Whose infrastructure it touches: the same after a restart.
+    pub(crate) owner: Owner,
+}

@@ -1,0 +1,174 @@
+//! Where a worker keeps what must outlive its process, and that no two processes share it.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// How many workers of one host and pool may have a name made for them; more should be given names.
+const MOST_UNNAMED: u32 = 100;
+
+/// The directory of one worker, held for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    /// The worker's name.
+    pub(crate) worker: String,
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+/// Why the directory cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateDirError {
+    /// The file system says no.
+    #[error("state directory {}", .path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error(
+        "a worker named '{worker}' for work pool '{pool}' runs on this machine already; give this one another --name or --state-dir"
+    )]
+    Taken {
+        /// The worker.
+        worker: String,
+        /// Its pool.
+        pool: String,
+    },
+}
+
+// === impl StateDir ===
+
+impl StateDir {
+    /// Takes the directory of a worker. Without a name, the host's and the pool's make one, which is the same after a restart.
+    pub(crate) fn take(root: &Path, pool: &str, name: Option<&str>) -> Result<Self, StateDirError> {
+        if let Some(name) = name {
+            return Self::try_take(root, pool, name)?.ok_or_else(|| StateDirError::Taken {
+                worker: name.to_owned(),
+                pool: pool.to_owned(),
+            });
+        }
+        let host = nix::unistd::gethostname().map_or_else(
+            |_| "worker".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        );
+        for number in 1..=MOST_UNNAMED {
+            let name = match number {
+                1 => format!("{host}-{pool}"),
+                number => format!("{host}-{pool}-{number}"),
+            };
+            if let Some(taken) = Self::try_take(root, pool, &name)? {
+                return Ok(taken);
+            }
+        }
+        Err(StateDirError::Taken {
+            worker: format!("{host}-{pool}"),
+            pool: pool.to_owned(),
+        })
+    }
+
+    /// The journal's file.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.path.join("journal.db")
+    }
+
+    /// Where the subprocess driver keeps its jobs.
+    pub(crate) fn jobs(&self) -> PathBuf {
+        self.path.join("jobs")
+    }
+
+    /// Where workspaces are made.
+    pub(crate) fn workspaces(&self) -> PathBuf {
+        self.path.join("workspaces")
+    }
+
+    fn try_take(root: &Path, pool: &str, worker: &str) -> Result<Option<Self>, StateDirError> {
+        let path = root
+            .join("workers")
+            .join(file_name(pool))
+            .join(file_name(worker));
+        let Some(lock) = try_lock(&path)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            worker: worker.to_owned(),
+            path,
+            _lock: lock,
+        }))
+    }
+}
+
+/// Makes a directory for this user alone, and locks it. None: another process holds the lock.
+pub(crate) fn try_lock(path: &Path) -> Result<Option<Flock<File>>, StateDirError> {
+    let failed = |source| StateDirError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed)?;
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join("lock"))
+        .map_err(failed)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(failed(errno.into())),
+    }
+}
+
+/// A name made fit for a file: what is not a letter, digit, dash, dot or underscore is percent-encoded, so that two names never meet.
+fn file_name(name: &str) -> String {
+    let mut encoded = String::with_capacity(name.len());
+    for (at, byte) in name.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => encoded.push(char::from(byte)),
+            b'.' if at > 0 => encoded.push('.'),
+            _ => encoded.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_worker_without_a_name_gets_one_of_its_own_and_keeps_it() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let first = StateDir::take(root.path(), "demo", None).expect("free");
+        let second = StateDir::take(root.path(), "demo", None).expect("free");
+        assert!(second.worker.ends_with("-demo-2"), "{}", second.worker);
+        let name = first.worker.clone();
+        drop(first);
+        let again = StateDir::take(root.path(), "demo", None).expect("free again");
+        assert_eq!(again.worker, name);
+    }
+
+    #[test]
+    fn a_name_that_runs_already_is_refused() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let _held = StateDir::take(root.path(), "demo", Some("w")).expect("free");
+        let error = StateDir::take(root.path(), "demo", Some("w")).expect_err("taken");
+        assert!(matches!(error, StateDirError::Taken { .. }), "{error}");
+    }
+
+    #[test]
+    fn names_stay_inside_their_directory_and_apart() {
+        assert_eq!(file_name("../up"), "%2e.%2fup");
+        assert_ne!(file_name("a b"), file_name("a%20b"));
+    }
+}

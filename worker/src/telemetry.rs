@@ -1,0 +1,61 @@
+//! How the worker speaks to its operator: lines on standard error, as text or JSON, and errors with their causes.
+
+use std::{error::Error, io::IsTerminal};
+
+use tracing_subscriber::{
+    EnvFilter, filter::Directive, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+use worker_config::settings::LoggingSettings;
+
+/// Begins to write. Called once, by the command line.
+pub(crate) fn init(logging: &LoggingSettings) {
+    let directive: Directive = logging
+        .level
+        .parse()
+        .unwrap_or_else(|_| tracing::level_filters::LevelFilter::INFO.into());
+    let filter = EnvFilter::builder()
+        .with_default_directive(directive)
+        .parse_lossy("");
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
+    // A second initialisation only happens when commands call each other in a test; the first one stands.
+    drop(if logging.json {
+        registry.with(lines.json().flatten_event(true)).try_init()
+    } else {
+        registry
+            .with(lines.with_ansi(std::io::stderr().is_terminal()))
+            .try_init()
+    });
+}
+
+/// An error with all its causes, once, from the outermost in: for where it leaves the program.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some libraries print their cause as part of themselves.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn a_chain_names_each_cause_once() {
+        let error = Outer(std::io::Error::other("inner"));
+        assert_eq!(chain(&error), "outer: inner");
+    }
+}
