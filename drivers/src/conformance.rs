@@ -3,6 +3,11 @@
 //! A driver's tests implement [`Subject`], and [`driver_conformance!`](crate::driver_conformance) makes a test of each case. A case knows nothing of
 //! any engine: it asks for jobs by what they do ([`Behaviour`]).
 
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a case panics when a driver fails it"
+)]
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -251,11 +251,11 @@ impl FakeDriver {
         if fits(progress) {
             return Ok(());
         }
-        Err(self.violation(format!("{what} of {key} when it was {progress:?}")))
+        Err(self.violation(&format!("{what} of {key} when it was {progress:?}")))
     }
 
-    fn violation(&self, what: String) -> DriverError {
-        self.engine.lock().violations.push(what.clone());
+    fn violation(&self, what: &str) -> DriverError {
+        self.engine.lock().violations.push(what.to_owned());
         DriverError::Unsupported {
             what: format!("a call out of order, {what},"),
         }
@@ -366,7 +366,7 @@ impl Driver for FakeDriver {
             .lock()
             .expect("nothing panics while it holds this");
         if std::mem::replace(&mut watched, true) {
-            self.violation("events a second time".to_owned());
+            self.violation("events a second time");
         }
         let engine = self.engine.clone();
         let changed = engine.inner.changed.subscribe();
@@ -421,12 +421,12 @@ impl Driver for FakeDriver {
     }
 
     async fn list_owned(&self, owner: &Owner) -> Result<Vec<Owned>, DriverError> {
-        let owned = self.ask(Call::ListOwned, |state| Ok(state.owned(owner, self.kind())))?;
+        let jobs = self.ask(Call::ListOwned, |state| Ok(state.owned(owner, self.kind())))?;
         let mut progress = self.progress();
-        for one in &owned {
-            progress.entry(one.handle.key).or_insert(Progress::Known);
+        for job in &jobs {
+            progress.entry(job.handle.key).or_insert(Progress::Known);
         }
-        Ok(owned)
+        Ok(jobs)
     }
 }
 

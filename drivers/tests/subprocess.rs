@@ -58,9 +58,10 @@ impl Subject for SubprocessSubject {
     }
 
     async fn set_reachable(&self, reachable: bool) {
-        let (from, to) = match reachable {
-            true => (self.hidden_dir(), self.jobs_dir()),
-            false => (self.jobs_dir(), self.hidden_dir()),
+        let (from, to) = if reachable {
+            (self.hidden_dir(), self.jobs_dir())
+        } else {
+            (self.jobs_dir(), self.hidden_dir())
         };
         fs::rename(from, to).expect("it can be moved");
     }
@@ -142,7 +143,8 @@ fn command(behaviour: &Behaviour) -> String {
 }
 
 fn print((stream, bytes): &(OutputStream, &'static [u8])) -> String {
-    let octal: String = bytes.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    let octal: Vec<_> = bytes.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    let octal = octal.concat();
     match stream {
         OutputStream::Stdout => format!("printf \"{octal}\""),
         OutputStream::Stderr => format!("printf \"{octal}\" >&2"),

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The longest any wait of a case takes. Far more than any engine needs: a case that reaches it has failed.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A worker with one driver, seen from its driver's side.
 #[expect(
@@ -206,8 +206,6 @@ impl<'a> Scene<'a> {
 
 /// Waits, but not for ever.
 pub(super) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(LIMIT, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what} did not come"),
-    }
+    let result = tokio::time::timeout(LIMIT, future).await;
+    result.unwrap_or_else(|_| panic!("{what} did not come"))
 }

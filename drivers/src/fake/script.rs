@@ -125,9 +125,10 @@ impl Script {
             stderr,
             last_stdout: read.bytes("FAKE_LAST_STDOUT")?,
             stopped,
-            stop_takes: match flag("FAKE_IGNORE_STOP") {
-                true => None,
-                false => Some(read.seconds("FAKE_STOP_TAKES")?.unwrap_or_default()),
+            stop_takes: if flag("FAKE_IGNORE_STOP") {
+                None
+            } else {
+                Some(read.seconds("FAKE_STOP_TAKES")?.unwrap_or_default())
             },
             children: read.number("FAKE_CHILDREN")?.unwrap_or_default(),
         })

@@ -84,7 +84,10 @@ fn variables(behaviour: &Behaviour) -> Vec<(&'static str, String)> {
                     .iter()
                     .filter(|(stream, _)| *stream == which)
                     .flat_map(|(_, bytes)| *bytes);
-                bytes.map(|byte| format!("\\x{byte:02x}")).collect()
+                bytes
+                    .map(|byte| format!("\\x{byte:02x}"))
+                    .collect::<Vec<_>>()
+                    .concat()
             };
             vec![
                 ("FAKE_STDOUT", of(OutputStream::Stdout)),

@@ -1,16 +1,13 @@
 //! Starts, stops and removes jobs. Everything here may wait for the file system, and belongs on a thread that may.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, PipeReader, Read as _, Write as _},
     os::{
         fd::AsFd as _,
-        unix::{
-            fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
-            process::CommandExt as _,
-        },
+        unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -26,7 +23,8 @@ use worker_config::DriverKind;
 use super::{
     ENGINE, HANDLE_VERSION, Shared, cgroup,
     jobs_dir::{End, ExitRecord, Intended, Part, Record, Started, is_locked, try_lock},
-    plan::{Directory, Launch, Plan},
+    plan::Plan,
+    program::{look_up, prepare_directory},
     shim::{self, Failure, Order, request::stop_line, tree},
     unavailable,
 };
@@ -39,6 +37,8 @@ use crate::{
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long `destroy` waits for the end it forced.
 const END_LIMIT: Duration = Duration::from_secs(15);
+/// The same once everything of a job was killed: no longer than a machine that swaps needs.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// How often something is looked at that nobody tells us about.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// How often leftovers of a killed shim are looked for: each time there may be new ones.
@@ -87,11 +87,11 @@ pub(super) fn list_owned(shared: &Shared, owner: &Owner) -> Result<Vec<Owned>, D
         .jobs
         .list()
         .map_err(|error| unavailable(shared.jobs.path(), &error))?;
-    let mut owned = Vec::new();
+    let mut found = Vec::new();
     for key in jobs.into_keys() {
         match look(shared, key).map_err(|error| at(shared, key, &error))? {
             Some(seen) if seen.owner == *owner => {
-                owned.push(Owned {
+                found.push(Owned {
                     handle: seen.handle,
                     phase: seen.phase,
                 });
@@ -99,7 +99,7 @@ pub(super) fn list_owned(shared: &Shared, owner: &Owner) -> Result<Vec<Owned>, D
             _ => {}
         }
     }
-    Ok(owned)
+    Ok(found)
 }
 
 /// Asks the shim of a job to end it.
@@ -368,130 +368,42 @@ fn read_report(mut report: PipeReader) -> io::Result<String> {
 
 /// Waits until the shim has let go of the lock, and makes it.
 fn take_from_shim(shared: &Shared, key: RunKey, record: &File) -> Result<(), DriverError> {
-    let limit = Instant::now() + END_LIMIT;
     let force = StopRequest {
         intent: Intent::Plain,
         grace: Duration::ZERO,
     };
-    let mut asked = 0_u32;
-    while !try_lock(record).map_err(|error| at(shared, key, &error))? {
-        if Instant::now() >= limit {
-            // A shim that does not answer was suspended, say. Its job goes, and it goes with it.
-            if asked == u32::MAX {
-                return Err(DriverError::Unavailable {
-                    engine: ENGINE,
-                    reason: format!("job {key} does not end"),
-                });
-            }
-            kill_leftovers(key);
-            asked = u32::MAX;
-            pause(Duration::from_millis(100));
-            continue;
-        }
-        if asked.is_multiple_of(100) {
-            stop(shared, key, force)?;
-        }
-        asked += 1;
-        pause(LOOK_AGAIN);
-    }
-    Ok(())
-}
-
-fn prepare_directory(directory: &Directory) -> Result<(), DriverError> {
-    match directory {
-        Directory::Private(path) => {
-            let made = DirBuilder::new().mode(0o700).create(path);
-            match made {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    Err(unavailable(path, &error))
-                }
-                _ => Ok(()),
-            }
-        }
-        Directory::Given { path, field } => {
-            let invalid = |reason: String| DriverError::Invalid {
-                field: (*field).to_owned(),
-                reason: format!("{} {reason}", path.display()),
-            };
-            match fs::metadata(path) {
-                Ok(there) if there.is_dir() => Ok(()),
-                Ok(_) => Err(invalid("is not a directory".to_owned())),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    Err(invalid("does not exist on this machine".to_owned()))
-                }
-                Err(error) => Err(invalid(format!("cannot be used: {error}"))),
-            }
-        }
-    }
-}
-
-/// Finds the program, and puts the arguments together.
-fn look_up(plan: &Plan) -> Result<(PathBuf, Vec<String>), DriverError> {
-    let find = |name: &str| find_program(name, plan.search_path(), plan.directory.path());
-    match &plan.launch {
-        Launch::Command(arguments) => {
-            let name = arguments.first().expect("a plan's command is not empty");
-            Ok((find(name)?, arguments.clone()))
-        }
-        Launch::Python {
-            interpreter,
-            arguments,
-        } => {
-            let program = match interpreter {
-                Some(path) => find(&path.to_string_lossy())?,
-                None => find("python3").or_else(|_| find("python")).map_err(|_| {
-                    DriverError::NotFound {
-                        what: format!(
-                            "a Python interpreter (python3, python) in PATH {}",
-                            plan.search_path()
-                        ),
-                    }
-                })?,
-            };
-            let name = program.to_string_lossy().into_owned();
-            let arguments = std::iter::once(name)
-                .chain(arguments.iter().cloned())
-                .collect();
-            Ok((program, arguments))
-        }
-    }
-}
-
-/// Looks a program up as a shell would that runs in `directory`.
-fn find_program(name: &str, search_path: &str, directory: &Path) -> Result<PathBuf, DriverError> {
-    let not_executable = |path: &Path| DriverError::Invalid {
-        field: format!("program {}", path.display()),
-        reason: "it is not an executable file".to_owned(),
+    let taken = |limit| {
+        let taken = wait_for_lock(record, limit);
+        taken.map_err(|error| at(shared, key, &error))
     };
-    if name.contains('/') {
-        let path = directory.join(name);
-        return match fs::metadata(&path) {
-            Ok(file) if is_executable(&file) => Ok(path),
-            Ok(_) => Err(not_executable(&path)),
-            Err(_) => Err(DriverError::NotFound {
-                what: format!("program {}", path.display()),
-            }),
-        };
+    if taken(Duration::ZERO)? {
+        return Ok(());
     }
-    let mut unusable = None;
-    for entry in search_path.split(':') {
-        let path = directory.join(entry).join(name);
-        match fs::metadata(&path) {
-            Ok(file) if is_executable(&file) && !name.is_empty() => return Ok(path),
-            Ok(file) if file.is_file() => unusable = unusable.or(Some(path)),
-            _ => {}
-        }
+    stop(shared, key, force)?;
+    if taken(END_LIMIT)? {
+        return Ok(());
     }
-    Err(match unusable {
-        Some(path) => not_executable(&path),
-        None => DriverError::NotFound {
-            what: format!("program '{name}' in PATH {search_path}"),
-        },
+    // A shim that does not answer was suspended, say. Its job goes, and it goes with it.
+    kill_leftovers(key);
+    if taken(KILL_LIMIT)? {
+        return Ok(());
+    }
+    Err(DriverError::Unavailable {
+        engine: ENGINE,
+        reason: format!("job {key} does not end"),
     })
 }
 
-fn is_executable(file: &fs::Metadata) -> bool {
-    file.is_file() && file.permissions().mode() & 0o111 != 0
+/// Takes the lock as soon as it is free; whether that was in time.
+fn wait_for_lock(record: &File, limit: Duration) -> io::Result<bool> {
+    let limit = Instant::now() + limit;
+    while !try_lock(record)? {
+        if Instant::now() >= limit {
+            return Ok(false);
+        }
+        pause(LOOK_AGAIN);
+    }
+    Ok(true)
 }
 
 /// What a shim said about a program that does not start, by what can be done about it.
@@ -531,7 +443,11 @@ fn shim_failed(shared: &Shared, plan: &Plan, error: &io::Error) -> DriverError {
     match error.raw_os_error() {
         Some(errno @ (libc::E2BIG | libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE)) => {
             let step = "starting the shim".to_owned();
-            start_failed(plan, &[plan.name.clone()], &Failure { step, errno })
+            start_failed(
+                plan,
+                std::slice::from_ref(&plan.name),
+                &Failure { step, errno },
+            )
         }
         _ if error.kind() == io::ErrorKind::InvalidInput => DriverError::Invalid {
             field: "env".to_owned(),
@@ -567,7 +483,7 @@ fn kill_leftovers(key: RunKey) {
         match tree::kill_marked(&mark) {
             0 => return,
             count => {
-                tracing::warn!(job = %key, count, "ended processes of a job that had lost its shim")
+                tracing::warn!(job = %key, count, "ended processes of a job that had lost its shim");
             }
         }
         pause(LOOK_AGAIN);
@@ -581,7 +497,7 @@ fn end_group(group: &Path) -> io::Result<()> {
         cgroup::kill(group)?;
         match cgroup::remove(group) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < limit => {
-                pause(LOOK_AGAIN)
+                pause(LOOK_AGAIN);
             }
             result => return result,
         }
@@ -598,6 +514,3 @@ fn pause(time: Duration) {
     // Waiting for nothing; to be interrupted is as good.
     poll(&mut [], timeout).ok();
 }
-
-#[cfg(test)]
-mod tests;

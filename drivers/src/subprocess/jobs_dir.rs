@@ -339,6 +339,7 @@ pub(super) fn is_locked(record: &File) -> io::Result<bool> {
     Ok(i32::from(lock.l_type) != libc::F_UNLCK)
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "both are small constants")]
 fn whole_file() -> libc::flock {
     libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,

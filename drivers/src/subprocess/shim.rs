@@ -12,9 +12,12 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, stderr, stdin, stdout},
-    os::unix::{
-        fs::OpenOptionsExt as _,
-        process::{CommandExt as _, ExitStatusExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::{
+            fs::OpenOptionsExt as _,
+            process::{CommandExt as _, ExitStatusExt as _},
+        },
     },
     path::PathBuf,
     process::{Child, Command, ExitCode, ExitStatus, Stdio},
@@ -214,14 +217,11 @@ impl Shim {
     /// Waits until something may have happened.
     fn wait(&self) {
         let session = self.session.iter().flat_map(Session::descriptors);
-        let mut waited: Vec<PollFd<'_>> = [
-            std::os::fd::AsFd::as_fd(&self.signals),
-            std::os::fd::AsFd::as_fd(&self.pipe),
-        ]
-        .into_iter()
-        .chain(session)
-        .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN))
-        .collect();
+        let mut waited: Vec<PollFd<'_>> = [self.signals.as_fd(), self.pipe.as_fd()]
+            .into_iter()
+            .chain(session)
+            .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN))
+            .collect();
         let stop = self
             .stop
             .map(|stop| stop.polite.unwrap_or(stop.force).min(stop.force));
@@ -258,20 +258,17 @@ impl Shim {
     fn request_stop(&mut self, request: StopRequest) {
         let now = Instant::now();
         let force = now.checked_add(request.grace).unwrap_or(now + SIGNAL_GRACE);
-        match &mut self.stop {
-            Some(stop) => stop.force = stop.force.min(force),
-            None => {
-                let told = self
-                    .session
-                    .as_mut()
-                    .is_some_and(|session| session.send(request.intent));
-                let polite = if told { now + INTENT_WAIT } else { now };
-                self.stop = Some(Stop {
-                    polite: Some(polite),
-                    force,
-                });
-            }
+        if let Some(stop) = &mut self.stop {
+            stop.force = stop.force.min(force);
+            return;
         }
+        let session = self.session.as_mut();
+        let told = session.is_some_and(|session| session.send(request.intent));
+        let polite = if told { now + INTENT_WAIT } else { now };
+        self.stop = Some(Stop {
+            polite: Some(polite),
+            force,
+        });
     }
 
     /// Takes the steps of a stop that are due.
@@ -338,10 +335,7 @@ impl Shim {
         let limit = Instant::now() + FORCE_LIMIT;
         while tree::reap_all() && Instant::now() < limit {
             self.force();
-            let mut waited = [PollFd::new(
-                std::os::fd::AsFd::as_fd(&self.signals),
-                PollFlags::POLLIN,
-            )];
+            let mut waited = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             poll(
                 &mut waited,
                 timeout_until(Some(Instant::now() + FORCE_PAUSE)),

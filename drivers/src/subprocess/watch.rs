@@ -73,8 +73,22 @@ struct Eyes {
 impl Watcher {
     /// Begins to watch. What ends after this returned is told to who listens.
     pub(super) fn start(shared: Arc<Shared>) -> io::Result<Self> {
+        let inotify = open_inotify(&shared);
+        Self::start_with(shared, inotify)
+    }
+
+    /// The same as if inotify could not be had.
+    #[cfg(test)]
+    pub(super) fn start_blind(shared: Arc<Shared>) -> io::Result<Self> {
+        Self::start_with(shared, Err(Errno::EMFILE))
+    }
+
+    fn start_with(
+        shared: Arc<Shared>,
+        inotify: Result<(Inotify, Inotify), Errno>,
+    ) -> io::Result<Self> {
         let (stop, closed) = io::pipe()?;
-        let mut eyes = Eyes::open(shared, stop)?;
+        let mut eyes = Eyes::open(shared, stop, inotify)?;
         let thread = thread::Builder::new()
             .name("jobs-watch".to_owned())
             .spawn(move || eyes.run())?;
@@ -98,8 +112,11 @@ impl Drop for Watcher {
 // === impl Eyes ===
 
 impl Eyes {
-    fn open(shared: Arc<Shared>, stop: io::PipeReader) -> io::Result<Self> {
-        let inotify = open_inotify(&shared);
+    fn open(
+        shared: Arc<Shared>,
+        stop: io::PipeReader,
+        inotify: Result<(Inotify, Inotify), Errno>,
+    ) -> io::Result<Self> {
         if let Err(errno) = inotify {
             tracing::warn!(%errno, "inotify is not to be had; ends of jobs are noticed later");
         }
@@ -206,7 +223,9 @@ impl Eyes {
         if overflow {
             self.shared.wake_all();
         } else {
-            grown.iter().for_each(|&key| self.shared.wake(key));
+            for key in grown.iter().copied() {
+                self.shared.wake(key);
+            }
         }
         !grown.is_empty() || overflow
     }
@@ -238,7 +257,7 @@ impl Eyes {
                 } => {}
                 // Its record was removed, and then the worker died.
                 Parts { record: false, .. } => {
-                    self.shared.jobs.remove(key).ok().unwrap_or_default()
+                    self.shared.jobs.remove(key).ok();
                 }
                 Parts {
                     record: true,
@@ -413,7 +432,7 @@ impl Events {
         loop {
             let (shared, owner) = (Arc::clone(&self.shared), self.owner.clone());
             match run_blocking(move || act::list_owned(&shared, &owner)).await {
-                Ok(owned) => return owned,
+                Ok(jobs) => return jobs,
                 Err(error) => tracing::warn!(%error, "could not list jobs; trying again"),
             }
             tokio::time::sleep(SNAPSHOT_RETRY).await;
