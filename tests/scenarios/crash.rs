@@ -29,7 +29,7 @@ fn runs_of_a_killed_worker_end_truthfully_and_none_runs_twice() {
     };
 
     let worker = stage.worker();
-    let first = worker.start(&["--pool", POOL, "--name", "first"]);
+    let first = worker.start(&["--pool", POOL]);
     wait::until("every job has started", BOUND, || {
         let count = read_started().len();
         if count >= RUNS {
@@ -41,7 +41,7 @@ fn runs_of_a_killed_worker_end_truthfully_and_none_runs_twice() {
     first.signal(Signal::SIGKILL);
     assert_eq!(first.finish().code(), -1);
 
-    let second = worker.start(&["--pool", POOL, "--name", "second"]);
+    let second = worker.start(&["--pool", POOL]);
     fs::write(&gate, "").expect("the stage's directory is writable");
     stage.wait_for_all(&runs, "Completed", &second);
     let ran = read_started();

@@ -23,6 +23,22 @@ fn a_command_from_a_git_repository_ends_completed_with_its_output_in_the_log() {
 }
 
 #[test]
+fn programs_get_the_log_and_the_final_flow_run_as_json() {
+    let program = Program::new(PROGRAM).with_only_commands(&COMMANDS);
+    let hello = copy_of_example("hello", &program.directory("examples"));
+    let finished = program
+        .run(&["exec", &hello.display().to_string(), "--json"])
+        .expect_code(0);
+    let values = finished.json();
+    let says_hello = values
+        .iter()
+        .any(|value| value["message"] == "Hello from a git repository.");
+    assert!(says_hello, "{finished}");
+    let last = values.last().expect("there is output");
+    assert_eq!(last["state_type"], "COMPLETED", "{finished}");
+}
+
+#[test]
 fn a_second_run_of_the_same_example_ends_as_the_first_did() {
     let program = Program::new(PROGRAM).with_only_commands(&COMMANDS);
     let hello = copy_of_example("hello", &program.directory("examples"));

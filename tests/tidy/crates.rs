@@ -139,10 +139,10 @@ fn depends_across_fence(file: &str, folder: &str, text: &str) -> Vec<Finding> {
 fn crosses_fence(file: &SourceFile) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in file.text.lines().enumerate() {
-        let code = line.split("//").next().unwrap_or_default();
+        let code = tree::code(line);
         for (name, places) in FENCES {
             let outside = !places.iter().any(|place| file.path.starts_with(place));
-            if outside && names_crate(code, name) {
+            if outside && names_crate(&code, name) {
                 findings.push(Finding::new(
                     &file.path,
                     number + 1,

@@ -115,7 +115,7 @@ fn spawns(file: &SourceFile) -> Vec<Finding> {
         return vec![];
     }
     matching_lines(file, |line| {
-        let code = line.split("//").next().unwrap_or_default();
+        let code = tree::code(line);
         SPAWNS
             .iter()
             .find(|call| code.contains(**call))

@@ -64,6 +64,27 @@ pub(crate) fn is_test(path: &str) -> bool {
         .any(|part| part == "tests" || part == "tests.rs")
 }
 
+/// What of a line is code: without its comment and without what is inside its strings.
+pub(crate) fn code(line: &str) -> String {
+    let mut code = String::new();
+    let mut characters = line.chars().peekable();
+    let mut in_string = false;
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' if in_string => drop(characters.next()),
+            // The quote of a character literal opens no string.
+            '"' if !code.ends_with('\'') => {
+                in_string = !in_string;
+                code.push(c);
+            }
+            '/' if !in_string && characters.peek() == Some(&'/') => break,
+            _ if in_string => {}
+            _ => code.push(c),
+        }
+    }
+    code
+}
+
 fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
     let entries = fs::read_dir(directory)
         .unwrap_or_else(|error| panic!("cannot list {}: {error}", directory.display()));
@@ -80,6 +101,15 @@ fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
             collect(&path, paths);
         }
     }
+}
+
+#[test]
+fn code_is_told_from_strings_and_comments() {
+    assert_eq!(
+        code("let a = \"x \\\" // y\" + z; // b"),
+        "let a = \"\" + z; "
+    );
+    assert_eq!(code("c == '\"' || d // e"), "c == '\"' || d ");
 }
 
 #[test]
