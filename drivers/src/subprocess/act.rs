@@ -186,7 +186,11 @@ pub(super) fn look(shared: &Shared, key: RunKey) -> io::Result<Option<Seen>> {
         (Some(exit), _) => Phase::Exited(exit.outcome()),
         (None, Some(_)) if alive => Phase::Running,
         (None, None) if alive => Phase::Pending(None),
-        (None, Some(started)) => Phase::Exited(lost(started).outcome()),
+        (None, Some(_)) => match settle(shared, key)? {
+            Some(exit) => Phase::Exited(exit.outcome()),
+            // Somebody else is just ending what is left.
+            None => Phase::Running,
+        },
         (None, None) => Phase::Exited(Outcome::NeverStarted {
             reason: "the worker that should have started it was ended while it did".to_owned(),
         }),
@@ -199,30 +203,35 @@ pub(super) fn look(shared: &Shared, key: RunKey) -> io::Result<Option<Seen>> {
     }))
 }
 
-/// Writes down the end of a job whose shim went without a word, after ending what it left. Not while anybody holds the lock, and not
-/// for a job that never started: that may be submitted again.
-pub(super) fn settle(shared: &Shared, key: RunKey) -> io::Result<()> {
+/// The end of a job whose shim went without a word: ends what it left, and writes down that it is lost, so that from then on it has ended like
+/// any other. Nothing while anybody holds the lock, nor for a job that never started: that may be submitted again.
+pub(super) fn settle(shared: &Shared, key: RunKey) -> io::Result<Option<ExitRecord>> {
     let Some(mut file) = shared.jobs.find_record(key)? else {
-        return Ok(());
+        return Ok(None);
     };
-    if !try_lock(&file)?
-        || !shared.jobs.is_current(key, &file)?
-        || shared.jobs.find_exit(key)?.is_some()
-    {
-        return Ok(());
+    if !try_lock(&file)? || !shared.jobs.is_current(key, &file)? {
+        return Ok(None);
+    }
+    if let Some(exit) = shared.jobs.find_exit(key)? {
+        return Ok(Some(exit));
     }
     let Some(Record {
         intended,
         started: Some(started),
     }) = Record::read(&mut file)?
     else {
-        return Ok(());
+        return Ok(None);
     };
     kill_leftovers(key);
     if let Some(group) = &intended.cgroup {
         end_group(group)?;
     }
-    shared.jobs.write_exit(key, &lost(started))
+    let exit = lost(started);
+    // On a full disk, say, it is told again by whoever looks next.
+    if let Err(error) = shared.jobs.write_exit(key, &exit) {
+        tracing::warn!(job = %key, %error, "could not write down that a job is lost");
+    }
+    Ok(Some(exit))
 }
 
 /// The answer to the question who may start an attempt.

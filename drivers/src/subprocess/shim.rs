@@ -13,7 +13,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, stderr, stdin, stdout},
     os::{
-        fd::AsFd as _,
+        fd::{AsFd as _, RawFd},
         unix::{
             fs::OpenOptionsExt as _,
             process::{CommandExt as _, ExitStatusExt as _},
@@ -146,6 +146,7 @@ fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 impl Shim {
     fn start(jobs: JobsDir, key: RunKey, arguments: &[OsString]) -> Result<Self, Failure> {
+        close_inherited();
         // The driver blocks these signals before it starts a shim, so that none can end it before it is a session of its own.
         unistd::setsid().map_err(at("making a session"))?;
         prctl::set_child_subreaper(true).map_err(at("becoming the reaper of the job"))?;
@@ -369,6 +370,22 @@ pub(super) fn parse_started(line: &str) -> Option<(i32, i32)> {
 fn report(line: &str) {
     unistd::write(stdout(), line.as_bytes()).ok();
     unistd::dup2_stdout(stderr()).ok();
+}
+
+/// Closes what the worker did not mean to hand on: its own starter may have left it anything.
+fn close_inherited() {
+    let Ok(open) = fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let names = open.flatten().map(|entry| entry.file_name());
+    let inherited: Vec<RawFd> = names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .filter(|&descriptor| descriptor > libc::STDERR_FILENO)
+        .collect();
+    for descriptor in inherited {
+        // Nothing of this process is open yet but the listing, which is closed by now.
+        unistd::close(descriptor).ok();
+    }
 }
 
 /// Puts the step that failed to what the system said.

@@ -135,7 +135,7 @@ async fn what_was_never_started_is_listed_as_such_unless_it_is_being_started() {
     );
     let intended = serde_json::to_string(&Intended::new(owner(), None)).expect("it can be written");
     writeln!(file, "{intended}").expect("there is room");
-    act::settle(&shared, key).expect("it can be asked");
+    assert_eq!(act::settle(&shared, key).expect("it can be asked"), None);
     let listed = act::list_owned(&shared, &owner()).expect("it can be listed");
     assert!(
         matches!(

@@ -1,4 +1,4 @@
-//! The subprocess driver with real processes.
+//! The subprocess driver as the suite sees it: jobs that behave, in shell.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf, sync::Arc};
 
@@ -8,18 +8,37 @@ use tempfile::TempDir;
 use worker_drivers::{
     Driver, Environment, Job, OutputStream, Owner, Program, RunKey,
     conformance::{Behaviour, MISSING_PROGRAM, Subject},
-    subprocess::{SubprocessDriver, SubprocessOptions},
+    subprocess::{Cgroups, SubprocessDriver, SubprocessOptions},
 };
 
 /// The subprocess driver, with a jobs directory that can be taken away.
-struct SubprocessSubject {
+pub(crate) struct SubprocessSubject {
     root: TempDir,
 }
+
+/// The control group that jobs get theirs in, where the machine has one to give: with it the same tests run in groups.
+const CGROUP_VARIABLE: &str = "WORKER_TEST_CGROUP";
 
 // === impl SubprocessSubject ===
 
 impl SubprocessSubject {
-    fn jobs_dir(&self) -> PathBuf {
+    pub(crate) fn new() -> Self {
+        let root = tempfile::tempdir().expect("there is room");
+        Self { root }
+    }
+
+    pub(crate) fn options(&self) -> SubprocessOptions {
+        let inherited = Environment(std::env::vars().collect());
+        let mut options = SubprocessOptions::new(self.jobs_dir(), inherited);
+        options.shim = PathBuf::from(env!("CARGO_BIN_EXE_job-shim"));
+        options.cgroups = match std::env::var_os(CGROUP_VARIABLE) {
+            Some(group) => Cgroups::Below(PathBuf::from(group)),
+            None => Cgroups::Auto,
+        };
+        options
+    }
+
+    pub(crate) fn jobs_dir(&self) -> PathBuf {
         self.root.path().join("jobs")
     }
 
@@ -31,9 +50,7 @@ impl SubprocessSubject {
 #[async_trait]
 impl Subject for SubprocessSubject {
     async fn driver(&self) -> Arc<dyn Driver> {
-        let inherited = Environment(std::env::vars().collect());
-        let mut options = SubprocessOptions::new(self.jobs_dir(), inherited);
-        options.shim = PathBuf::from(env!("CARGO_BIN_EXE_job-shim"));
+        let options = self.options();
         Arc::new(SubprocessDriver::new(options).expect("the directory can be made"))
     }
 
@@ -94,7 +111,7 @@ impl Subject for SubprocessSubject {
 }
 
 /// The pids of everything that carries the mark of a job.
-fn processes(key: RunKey) -> Vec<String> {
+pub(crate) fn processes(key: RunKey) -> Vec<String> {
     let mark = format!("WORKER__JOB={key}");
     let entries = fs::read_dir("/proc").expect("there is one").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -108,7 +125,7 @@ fn processes(key: RunKey) -> Vec<String> {
         .collect()
 }
 
-fn is_shim(pid: &str) -> bool {
+pub(crate) fn is_shim(pid: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("\0__shim\0"))
 }
 
@@ -149,16 +166,4 @@ fn print((stream, bytes): &(OutputStream, &'static [u8])) -> String {
         OutputStream::Stdout => format!("printf \"{octal}\""),
         OutputStream::Stderr => format!("printf \"{octal}\" >&2"),
     }
-}
-
-async fn subject() -> SubprocessSubject {
-    SubprocessSubject {
-        root: tempfile::tempdir().expect("there is room"),
-    }
-}
-
-mod conformance {
-    use super::subject;
-
-    worker_drivers::driver_conformance!(subject);
 }
