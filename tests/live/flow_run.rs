@@ -82,7 +82,7 @@ pub(crate) fn tell(api: Api, python: &Python, example: &Example, parameters: &Va
             .iter()
             .map(|state| format!("{} {}", text(state, "type"), text(state, "name")))
             .collect(),
-        logs: read_logs(api, &id, &code.display().to_string()),
+        logs: read_logs(api, &run, &code.display().to_string()),
         parameters: run["parameters"].clone(),
     }
 }
@@ -111,8 +111,10 @@ fn schedule(api: Api, example: &Example, code: &str, parameters: &Value) -> Stri
     text(&run, "id").to_owned()
 }
 
-/// Reads the log once the engine has sent its last line.
-fn read_logs(api: Api, id: &str, code: &str) -> BTreeMap<String, Vec<String>> {
+/// Reads the log once the engine has sent its last line, without what differs from run to run.
+fn read_logs(api: Api, run: &Value, code: &str) -> BTreeMap<String, Vec<String>> {
+    let id = text(run, "id");
+    let process = format!("process {}", text(run, "infrastructure_pid"));
     let filter = json!({
         "logs": {"flow_run_id": {"any_": [id]}},
         "sort": "TIMESTAMP_ASC",
@@ -135,6 +137,7 @@ fn read_logs(api: Api, id: &str, code: &str) -> BTreeMap<String, Vec<String>> {
         let message = text(line, "message")
             .replace(id, "ID")
             .replace(&api.url(), "API")
+            .replace(&process, "process PID")
             .replace(code, "CODE");
         by_logger
             .entry(text(line, "name").to_owned())
