@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Claim {
     /// Ours, with the journal's entry and the flow run as it was polled.
-    Ours(Entry, Box<FlowRun>),
+    Ours(Box<Entry>, Box<FlowRun>),
     /// Somebody else's, or nobody's.
     NotOurs,
 }
@@ -90,7 +90,7 @@ pub(crate) async fn claim(
     services
         .metrics
         .schedule_lag(flow_run.next_scheduled_start_time, entry.claimed);
-    Ok(Claim::Ours(entry, Box::new(flow_run)))
+    Ok(Claim::Ours(Box::new(entry), Box::new(flow_run)))
 }
 
 /// Finds out whether a claim that an earlier process was about to propose is ours. False: it was forgotten.

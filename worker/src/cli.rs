@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
-        match Box::pin(dispatch(cli, &out)).await {
+        match Box::pin(dispatch(cli, out)).await {
             Ok(code) => code,
             Err(error) => {
                 out.error(&error);
@@ -67,7 +67,7 @@ pub fn main() -> ExitCode {
     code
 }
 
-async fn dispatch(cli: Cli, out: &Out) -> anyhow::Result<ExitCode> {
+async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
     let Cli {
         global,
         start: start_args,

@@ -56,13 +56,7 @@ pub(crate) fn choose<'a>(
     name: Option<&str>,
 ) -> Result<&'a DeploymentEntry, DeployError> {
     let entries = &manifest.deployments;
-    let names = || {
-        entries
-            .iter()
-            .map(|one| title(one))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let names = || entries.iter().map(title).collect::<Vec<_>>().join(", ");
     match (name, entries.as_slice()) {
         (_, []) => Err(DeployError::NoDeployments(file.to_owned())),
         (None, [one]) => Ok(one),
@@ -108,7 +102,7 @@ pub(crate) async fn deploy(
         "enforce_parameter_schema": false,
         "pull_steps": pull.unwrap_or_else(|| json!([])),
         "work_pool_name": pool,
-        "job_variables": work_pool.map(|one| bake(&Value::from(one.job_variables.clone()), &outputs)).unwrap_or_else(|| json!({})),
+        "job_variables": work_pool.map_or_else(|| json!({}), |one| bake(&Value::from(one.job_variables.clone()), &outputs)),
     });
     Ok(client.create_deployment(&request).await?)
 }

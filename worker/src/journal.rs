@@ -95,7 +95,7 @@ pub(crate) enum Stopped {
     /// The flow run was cancelled.
     Cancelled,
     /// The worker was told to stop.
-    WorkerStopped,
+    Shutdown,
 }
 
 /// Why an attempt was never started.

@@ -15,6 +15,7 @@ mod journal;
 mod line;
 mod metrics;
 mod output;
+mod parts;
 mod patience;
 mod poller;
 mod pull;

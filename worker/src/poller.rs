@@ -20,7 +20,7 @@ use crate::{
 const FLOOR: Duration = Duration::from_millis(250);
 
 /// The most time between two polls while the API fails.
-const CEILING: Duration = Duration::from_secs(60);
+const CEILING: Duration = Duration::from_mins(1);
 
 /// What to ask for.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use worker_api::types::{FlowRunId, TransitionId};
+use worker_api::types::{FlowRunId, StateType, TransitionId};
 use worker_drivers::{Owned, RunKey};
 
 use crate::{
@@ -85,7 +85,7 @@ async fn adopt(services: &Services, orphan: Owned) -> Option<Entry> {
         flow_run
             .state_type
             .as_ref()
-            .is_some_and(|kind| kind.is_final())
+            .is_some_and(StateType::is_final)
     });
     if over {
         tracing::info!(flow_run = %id, "removing a job whose flow run is over");

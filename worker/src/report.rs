@@ -140,7 +140,7 @@ fn verdict(reporter: Reporter, end: &End, flow_run: &FlowRun) -> Verdict {
         End::Job {
             outcome: _,
             tail: _,
-            stopped: Stopped::WorkerStopped,
+            stopped: Stopped::Shutdown,
         } => Verdict::Propose(
             ProposedState::new(StateType::Crashed)
                 .because("The worker was told to stop, and ended the job."),

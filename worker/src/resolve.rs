@@ -27,7 +27,7 @@ use crate::{
 
 /// How long the API may fail before a claimed flow run is given back: long enough for a restart of the server, short enough that another
 /// worker with a better connection gets it.
-const READ_LIMIT: std::time::Duration = std::time::Duration::from_secs(600);
+const READ_LIMIT: std::time::Duration = std::time::Duration::from_mins(10);
 
 /// A job that lacks only its code.
 #[derive(Debug)]

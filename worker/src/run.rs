@@ -34,7 +34,7 @@ pub(crate) async fn live(
     scheduled: ScheduledFlowRun,
     seen: Instant,
 ) -> Ending {
-    match claim::claim(services, scheduled.flow_run, seen).await {
+    match Box::pin(claim::claim(services, scheduled.flow_run, seen)).await {
         Ok(Claim::Ours(mut entry, flow_run)) => {
             go_on(services, line, &mut entry, Some(*flow_run)).await
         }
@@ -67,7 +67,8 @@ async fn go_on(
     }
 }
 
-/// The straight line itself. False: the worker leaves before the API could be told.
+/// The straight line itself. The steps are boxed so that a life that watches its job, which is nearly all of its time, is small.
+/// False: the worker leaves before the API could be told.
 async fn to_the_end(
     services: &Services,
     line: &mut Line,
@@ -75,7 +76,7 @@ async fn to_the_end(
     flow_run: Option<FlowRun>,
 ) -> Result<bool, JournalGone> {
     if matches!(entry.step, Step::Claimed | Step::Submitting)
-        && let Err(why) = start(services, line, entry, flow_run).await?
+        && let Err(why) = Box::pin(start(services, line, entry, flow_run)).await?
     {
         // Whatever was begun is removed before anybody is told that it did not start.
         submit::undo(services, line, entry).await;
@@ -83,7 +84,7 @@ async fn to_the_end(
     }
     if let Step::Submitted(handle) = entry.step.clone() {
         line.started(entry.key).await;
-        let announced = submit::announce(services, entry, &handle);
+        let announced = Box::pin(submit::announce(services, entry, &handle));
         let watched = watch::watch(services, line, entry.clone(), &handle);
         let ((), (end, output)) = tokio::join!(announced, watched);
         entry.output = output;
@@ -92,7 +93,7 @@ async fn to_the_end(
     let Step::Over(end) = entry.step.clone() else {
         unreachable!("a claimed attempt was started, is submitted, or is over")
     };
-    if !report::report(services, line, entry, &end).await {
+    if !Box::pin(report::report(services, line, entry, &end)).await {
         return Ok(false);
     }
     output::drained(services, entry).await;

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long the loop may not turn before the process is not alive any more. It turns at least once a second.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
+const STUCK_AFTER: Duration = Duration::from_mins(1);
 
 /// What the parts of a worker say of themselves. Written by one part each, read by probes.
 #[derive(Debug)]

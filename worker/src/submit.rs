@@ -18,7 +18,7 @@ use crate::{
 
 /// How long a driver may say "not now" before the flow run is reported as not started. Room on an engine that is full comes within
 /// minutes, or a person has to make it.
-const NOT_NOW_LIMIT: Duration = Duration::from_secs(600);
+const NOT_NOW_LIMIT: Duration = Duration::from_mins(10);
 
 /// Asks the driver until the infrastructure surely exists, or surely will not.
 pub(crate) async fn submit(

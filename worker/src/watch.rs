@@ -82,11 +82,10 @@ async fn end_of(services: &Services, line: &mut Line, handle: &Handle) -> (Outco
                 Told::Observed(Observation::Phase(key, Phase::Exited(outcome))) if key == handle.key => {
                     return (outcome, reason(asked));
                 }
-                Told::Observed(Observation::Phase(..)) => {}
                 // The snapshot may be older than the job, so the engine is asked about this one.
                 Told::Observed(Observation::Absent) => doubt = true,
-                // Read again at the top of the loop.
-                Told::Ordered => {}
+                // A phase on the way is no end, and an order is read at the top of the loop.
+                Told::Observed(Observation::Phase(..)) | Told::Ordered => {}
             },
             () = remind => doubt = true,
         }
@@ -137,7 +136,7 @@ async fn stop(services: &Services, handle: &Handle, order: Order) -> Instant {
 fn reason(asked: Order) -> Stopped {
     match asked {
         Order::GoOn => Stopped::No,
-        Order::Stop => Stopped::WorkerStopped,
+        Order::Stop => Stopped::Shutdown,
         Order::Cancel => Stopped::Cancelled,
     }
 }

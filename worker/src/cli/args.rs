@@ -46,6 +46,10 @@ pub(crate) struct Global {
 
 /// What a worker takes. The flags of `prefect worker start` mean the same here.
 #[derive(Clone, Debug, Default, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag that people type"
+)]
 #[command(next_help_heading = "Worker")]
 pub(crate) struct StartArgs {
     /// The work pool to poll.
@@ -113,7 +117,7 @@ pub(crate) struct StartArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a worker; the same as no command at all.
-    Start(StartArgs),
+    Start(Box<StartArgs>),
     /// Run one deployment of a prefect.yaml here, to its end, with its logs. Needs no server.
     Exec(ExecArgs),
     /// Run the embedded API alone.

@@ -10,7 +10,7 @@ use super::{args::CancelArgs, context::Context, out::Out};
 
 pub(crate) async fn cancel(
     context: Context,
-    out: &Out,
+    out: Out,
     args: CancelArgs,
 ) -> anyhow::Result<ExitCode> {
     let api = context.api(None).await?;

@@ -15,7 +15,7 @@ use super::{
     out::Out,
 };
 use crate::{
-    embedded::Embedded, heartbeat::PoolError, state_dir::StateDirError, worker::WorkerError,
+    embedded::Embedded, heartbeat::PoolError, parts::WorkerError, state_dir::StateDirError,
 };
 
 /// The settings of one command.
@@ -89,13 +89,12 @@ impl Context {
 
     /// The configured API, or the embedded one.
     pub(crate) async fn api(&self, worker_name: Option<&str>) -> anyhow::Result<Api> {
-        let (url, embedded) = match &self.settings.api.url {
-            Some(url) => (url.clone(), None),
-            None => {
-                let state_dir = &self.settings.worker.state_dir;
-                let embedded = Embedded::attach(state_dir, &self.settings.server).await?;
-                (embedded.url.clone(), Some(embedded))
-            }
+        let (url, embedded) = if let Some(url) = &self.settings.api.url {
+            (url.clone(), None)
+        } else {
+            let state_dir = &self.settings.worker.state_dir;
+            let embedded = Embedded::attach(state_dir, &self.settings.server).await?;
+            (embedded.url.clone(), Some(embedded))
         };
         let mut options = ClientOptions::from_settings(&self.settings.api, url);
         options.worker_name = worker_name.map(str::to_owned);
@@ -106,7 +105,7 @@ impl Context {
     }
 
     /// Says what people should know of their settings.
-    pub(crate) fn tell_notices(&self, out: &Out) {
+    pub(crate) fn tell_notices(&self, out: Out) {
         for notice in &self.settings.notices {
             out.notice(&format!("note: {notice}"));
         }

@@ -11,7 +11,7 @@ use super::{context::Context, out::Out};
 use crate::telemetry::chain;
 
 /// How long a Python may take to say which Prefect it has. Importing it cold takes seconds.
-const PYTHON_LIMIT: Duration = Duration::from_secs(60);
+const PYTHON_LIMIT: Duration = Duration::from_mins(1);
 
 /// What one look found.
 #[derive(Debug, Serialize)]
@@ -31,7 +31,7 @@ enum Verdict {
     Bad,
 }
 
-pub(crate) async fn doctor(context: Context, out: &Out) -> anyhow::Result<ExitCode> {
+pub(crate) async fn doctor(context: Context, out: Out) -> anyhow::Result<ExitCode> {
     let settings = &context.settings;
     let mut findings = vec![good("settings", "understood".to_owned())];
     findings.extend(

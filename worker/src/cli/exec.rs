@@ -29,10 +29,10 @@ use crate::{
     deploy,
     event::Stage,
     heartbeat::PoolWish,
+    parts::Setup,
     shutdown::{self, FirstTerm},
     state_dir::StateDir,
-    task, telemetry,
-    worker::{self, Setup},
+    task, telemetry, worker,
 };
 
 /// The pool of an exec. It exists for one run.
@@ -43,7 +43,7 @@ const PACE: Duration = Duration::from_millis(20);
 
 pub(crate) async fn exec(
     mut context: Context,
-    out: &Out,
+    out: Out,
     args: ExecArgs,
 ) -> anyhow::Result<ExitCode> {
     if context.settings.logging.level == "INFO" || context.settings.logging.level == "info" {
@@ -106,7 +106,7 @@ async fn work_and_follow(
     setup: Setup,
     client: &Client,
     flow_run: &FlowRun,
-    out: &Out,
+    out: Out,
 ) -> anyhow::Result<FlowRun> {
     let (stages_tx, stages_rx) = start::stages();
     let _signals = task::spawn(
@@ -175,7 +175,7 @@ fn private(mut settings: Settings, server: &Server, home: &Path) -> Settings {
         auth_string: None,
         ..settings.api
     };
-    settings.worker.state_dir = home.to_owned();
+    home.clone_into(&mut settings.worker.state_dir);
     settings.worker.cancellation_interval = Duration::from_millis(500);
     settings.logging.batch_interval = PACE;
     settings.status.enabled = false;

@@ -20,7 +20,7 @@ pub(crate) async fn follow(
     client: &Client,
     id: FlowRunId,
     pace: Duration,
-    out: &Out,
+    out: Out,
 ) -> Result<FlowRun, ApiError> {
     let (flow_run, shown) = until_over(client, id, pace, out).await?;
     tokio::time::sleep(LAST_LINES).await;
@@ -33,7 +33,7 @@ pub(crate) async fn until_over(
     client: &Client,
     id: FlowRunId,
     pace: Duration,
-    out: &Out,
+    out: Out,
 ) -> Result<(FlowRun, u32), ApiError> {
     let mut shown = 0;
     loop {
@@ -56,7 +56,7 @@ pub(crate) async fn show_log(
     client: &Client,
     id: FlowRunId,
     mut shown: u32,
-    out: &Out,
+    out: Out,
 ) -> Result<u32, ApiError> {
     loop {
         let page = client.read_logs(id, shown, PAGE).await?;
@@ -76,7 +76,7 @@ pub(crate) async fn show_log(
 }
 
 /// Says how a flow run ended, and gives the exit code that says the same.
-pub(crate) fn conclude(flow_run: &FlowRun, out: &Out) -> ExitCode {
+pub(crate) fn conclude(flow_run: &FlowRun, out: Out) -> ExitCode {
     let name = flow_run.state_name.as_deref().unwrap_or("unknown");
     let message = flow_run
         .state

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::{args::LogsArgs, context::Context, follow, out::Out};
 
-pub(crate) async fn logs(context: Context, out: &Out, args: LogsArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn logs(context: Context, out: Out, args: LogsArgs) -> anyhow::Result<ExitCode> {
     let api = context.api(None).await?;
     let flow_run = api.flow_run(&args.flow_run).await?;
     if args.follow {

@@ -26,21 +26,21 @@ impl Out {
     }
 
     /// A line for people. Programs get none.
-    pub(crate) fn say(&self, text: &str) {
+    pub(crate) fn say(self, text: &str) {
         if !self.json {
             line(text);
         }
     }
 
     /// A result for programs: one JSON document a line. People get none.
-    pub(crate) fn json(&self, value: &impl Serialize) {
+    pub(crate) fn json(self, value: &impl Serialize) {
         if self.json {
             line(&serde_json::to_string(value).unwrap_or_default());
         }
     }
 
     /// A table for people.
-    pub(crate) fn table(&self, header: &[&str], rows: Vec<Vec<String>>) {
+    pub(crate) fn table(self, header: &[&str], rows: Vec<Vec<String>>) {
         let mut table = Table::new();
         table
             .load_style(presets::NOTHING)
@@ -54,7 +54,7 @@ impl Out {
     }
 
     /// One line of a flow run's log.
-    pub(crate) fn log(&self, time: &str, level: LogLevel, text: &str) {
+    pub(crate) fn log(self, time: &str, level: LogLevel, text: &str) {
         let shown = self.paint(
             match level.0 {
                 40.. => Some(31),
@@ -68,7 +68,7 @@ impl Out {
     }
 
     /// A state's name in its colour.
-    pub(crate) fn state(&self, kind: Option<&StateType>, name: &str) -> String {
+    pub(crate) fn state(self, kind: Option<&StateType>, name: &str) -> String {
         let colour = match kind {
             Some(StateType::Completed) => Some(32),
             Some(StateType::Failed | StateType::Crashed) => Some(31),
@@ -80,7 +80,7 @@ impl Out {
     }
 
     /// What failed, where, and what to do, with every cause once.
-    pub(crate) fn error(&self, error: &anyhow::Error) {
+    pub(crate) fn error(self, error: &anyhow::Error) {
         let text = crate::telemetry::chain(error.as_ref());
         let mut stderr = std::io::stderr().lock();
         // Without a standard error there is nobody to tell.
@@ -92,13 +92,13 @@ impl Out {
     }
 
     /// Something to know, on standard error.
-    pub(crate) fn notice(&self, text: &str) {
+    pub(crate) fn notice(self, text: &str) {
         if !self.json {
             drop(writeln!(std::io::stderr().lock(), "{text}"));
         }
     }
 
-    fn paint(&self, colour: Option<u8>, text: &str) -> String {
+    fn paint(self, colour: Option<u8>, text: &str) -> String {
         match colour.filter(|_| self.colour) {
             Some(colour) => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
             None => text.to_owned(),

@@ -16,7 +16,7 @@ use super::{
 
 pub(crate) async fn pool(
     context: Context,
-    out: &Out,
+    out: Out,
     command: PoolCommand,
 ) -> anyhow::Result<ExitCode> {
     let api = context.api(None).await?;
@@ -86,7 +86,7 @@ fn default_template(kind: DriverKind) -> Option<Value> {
     }
 }
 
-async fn list(api: &Api, out: &Out) -> anyhow::Result<()> {
+async fn list(api: &Api, out: Out) -> anyhow::Result<()> {
     let pools = api.client.list_work_pools().await?;
     if pools.is_empty() {
         out.say("There are no work pools; `worker pool create NAME --type TYPE` makes one.");
@@ -107,7 +107,7 @@ async fn list(api: &Api, out: &Out) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn inspect(api: &Api, out: &Out, name: &str) -> anyhow::Result<()> {
+async fn inspect(api: &Api, out: Out, name: &str) -> anyhow::Result<()> {
     let pool = api.client.read_work_pool(name).await?;
     let queues = api.client.list_work_queues(name).await?;
     let workers = api.client.list_workers(name).await?;

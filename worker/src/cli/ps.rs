@@ -6,7 +6,7 @@ use worker_api::types::{FlowRunFilter, StateType};
 
 use super::{args::PsArgs, context::Context, out::Out};
 
-pub(crate) async fn ps(context: Context, out: &Out, args: PsArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn ps(context: Context, out: Out, args: PsArgs) -> anyhow::Result<ExitCode> {
     let PsArgs { all, in_pool, most } = args;
     let api = context.api(None).await?;
     let filter = FlowRunFilter {

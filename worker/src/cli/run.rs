@@ -13,7 +13,7 @@ use super::{
     out::Out,
 };
 
-pub(crate) async fn run(context: Context, out: &Out, args: RunArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(context: Context, out: Out, args: RunArgs) -> anyhow::Result<ExitCode> {
     let RunArgs {
         deployment,
         params,

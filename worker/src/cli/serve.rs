@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::{context::Context, out::Out};
 use crate::{embedded::Embedded, telemetry};
 
-pub(crate) async fn serve(context: Context, out: &Out) -> anyhow::Result<ExitCode> {
+pub(crate) async fn serve(context: Context, out: Out) -> anyhow::Result<ExitCode> {
     telemetry::init(&context.settings.logging);
     context.tell_notices(out);
     let embedded =

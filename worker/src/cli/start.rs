@@ -18,18 +18,19 @@ use super::{
 use crate::{
     event::Stage,
     heartbeat::PoolWish,
+    parts::Setup,
     patience::Patience,
     shutdown::{self, FirstTerm},
     state_dir::StateDir,
     task, telemetry,
-    worker::{self, Farewell, Setup},
+    worker::{self, Farewell},
 };
 
 /// How many stages of shutdown may wait: there are no more.
 const STAGES: usize = 4;
 
 /// Runs a worker until it is told to end.
-pub(crate) async fn start(mut context: Context, out: &Out) -> anyhow::Result<ExitCode> {
+pub(crate) async fn start(mut context: Context, out: Out) -> anyhow::Result<ExitCode> {
     telemetry::init(&context.settings.logging);
     context.tell_notices(out);
     let Some(pool) = context
@@ -118,7 +119,7 @@ pub(crate) fn use_api(settings: &mut Settings, api: &Api) {
     }
 }
 
-fn introduce(embedded: &crate::embedded::Embedded, out: &Out) {
+fn introduce(embedded: &crate::embedded::Embedded, out: Out) {
     out.notice(&format!(
         "No Prefect API is configured (PREFECT_API_URL), so this worker uses the embedded one.\n  API   {}\n  data  {}{}",
         embedded.url,
@@ -128,7 +129,7 @@ fn introduce(embedded: &crate::embedded::Embedded, out: &Out) {
 }
 
 /// The pool's own type where it exists, else what its name says, else what a person says.
-async fn find_kind(client: &Client, pool: &str, out: &Out) -> anyhow::Result<DriverKind> {
+async fn find_kind(client: &Client, pool: &str, out: Out) -> anyhow::Result<DriverKind> {
     if let Some(found) = find_pool(client, pool).await {
         let kind = found
             .kind
@@ -194,7 +195,7 @@ fn first_term(settings: &Settings, api: &Api) -> FirstTerm {
     }
 }
 
-fn ask_for_pool(out: &Out) -> Option<String> {
+fn ask_for_pool(out: Out) -> Option<String> {
     if out.json || !std::io::stdin().is_terminal() {
         return None;
     }

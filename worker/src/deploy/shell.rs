@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use tokio::process::Command;
 
 /// How long one line may run. A build that takes longer belongs into a build system.
-const LINE_LIMIT: Duration = Duration::from_secs(3_600);
+const LINE_LIMIT: Duration = Duration::from_hours(1);
 
 /// Why a script failed.
 #[derive(Debug, thiserror::Error)]

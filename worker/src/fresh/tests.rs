@@ -34,7 +34,7 @@ async fn callers_that_wait_together_share_the_next_read_and_never_one_that_is_un
 async fn a_read_that_was_dropped_is_made_by_the_next_who_waits() {
     let fresh = Fresh::<u32, u32>::new();
     {
-        let stuck = fresh.read(&1, || std::future::pending::<Result<u32, ()>>());
+        let stuck = fresh.read(&1, std::future::pending::<Result<u32, ()>>);
         tokio::pin!(stuck);
         assert!(futures::poll!(&mut stuck).is_pending());
     }

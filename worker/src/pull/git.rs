@@ -82,15 +82,14 @@ fn clone_now(
     remote
         .fetch(&everything, Some(&mut options), None)
         .map_err(failed("fetch"))?;
-    let wanted = match branch.as_ref().or(commit.as_ref()) {
-        Some(wanted) => wanted.clone(),
-        None => {
-            let head = remote
-                .default_branch()
-                .map_err(failed("find the branch of"))?;
-            let head = head.as_str().map_err(failed("read the branch of"))?;
-            head.trim_start_matches("refs/heads/").to_owned()
-        }
+    let wanted = if let Some(wanted) = branch.as_ref().or(commit.as_ref()) {
+        wanted.clone()
+    } else {
+        let head = remote
+            .default_branch()
+            .map_err(failed("find the branch of"))?;
+        let head = head.as_str().map_err(failed("read the branch of"))?;
+        head.trim_start_matches("refs/heads/").to_owned()
     };
     let found = find(&repository, &wanted).ok_or_else(|| GitError::NoSuchReference {
         repository: url.clone(),

@@ -187,9 +187,10 @@ impl<'a> Texts<'a> {
     ) -> Result<Self, Unsupported> {
         for (input, value) in inputs {
             match (input.as_str(), value) {
-                ("id" | "requires", _) | (_, Value::Null) => {}
-                // These are what the reference assumes when nothing is said.
-                ("include_submodules", Value::Bool(false)) => {}
+                // The last of these is what the reference assumes when nothing is said.
+                ("id" | "requires", _)
+                | (_, Value::Null)
+                | ("include_submodules", Value::Bool(false)) => {}
                 (name, Value::String(text)) if known.contains(&name) => {
                     if text.contains("{{") {
                         return Err(Unsupported::Placeholder {

@@ -1,0 +1,325 @@
+//! The parts of a worker: made, wired to each other, and seen to be alive.
+
+use std::{collections::HashSet, net::SocketAddr, sync::Arc};
+
+use tokio::sync::{mpsc, watch};
+
+use worker_api::{
+    Client,
+    types::{FlowRunId, WorkPool},
+};
+use worker_config::settings::Settings;
+use worker_drivers::{Driver, Owner};
+
+use crate::{
+    cancellation,
+    dispatcher::{Dispatcher, Limits},
+    event::{Event, Gate},
+    fresh::Fresh,
+    heartbeat::{self, PoolError, PoolWish},
+    journal::{Entry, Journal, JournalError},
+    metrics::Metrics,
+    patience::Patience,
+    poller::{self, Question},
+    recovery,
+    run_log::{self, RunLog, Shipping},
+    services::{Identity, Services},
+    state_dir::StateDir,
+    status::{self, Status, Vitals},
+    task::{self, Task},
+    telemetry::chain,
+};
+
+/// How many events may wait for the loop. It handles one in microseconds; who sends more waits.
+const EVENTS: usize = 256;
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// How it is set up.
+    pub(crate) settings: Settings,
+    /// The API.
+    pub(crate) client: Client,
+    /// The engine.
+    pub(crate) driver: Arc<dyn Driver>,
+    /// Its directory, with its name.
+    pub(crate) state_dir: StateDir,
+    /// The pool it wants.
+    pub(crate) wish: PoolWish,
+    /// Whether the output of jobs may be written to the worker's own.
+    pub(crate) echo: bool,
+}
+
+/// Why a worker ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkerError {
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The pool is not one this worker can serve.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The status server's port cannot be had.
+    #[error("status server on {address}")]
+    Status {
+        /// Where it should listen.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A thread could not be started.
+    #[error("watchdog thread")]
+    Watchdog(#[source] std::io::Error),
+    /// A part that must not end has ended.
+    #[error("the {0} task has ended, which is a defect of this worker")]
+    TaskEnded(&'static str),
+}
+
+/// A worker that only has to be turned.
+pub(crate) struct Assembled {
+    /// The tasks beside the loop.
+    pub(crate) parts: Parts,
+    /// What lives share.
+    pub(crate) services: Arc<Services>,
+    /// What decides.
+    pub(crate) dispatcher: Dispatcher,
+    /// What ties loop and parts.
+    pub(crate) wires: Wires,
+    /// What an earlier process left.
+    pub(crate) left: Vec<Entry>,
+}
+
+/// The loop's ends of the channels to its parts.
+pub(crate) struct Wires {
+    /// What parts and lives say.
+    pub(crate) events_rx: mpsc::Receiver<Event>,
+    /// How lives say it.
+    pub(crate) events_tx: mpsc::Sender<Event>,
+    /// What the poller may ask for.
+    pub(crate) gate_tx: watch::Sender<Gate>,
+    /// Which flow runs to ask about.
+    pub(crate) ours_tx: mpsc::Sender<Vec<FlowRunId>>,
+    /// What probes read.
+    pub(crate) vitals: Arc<Vitals>,
+}
+
+/// The tasks beside the loop. They end with it.
+pub(crate) struct Parts {
+    must_live: Vec<(&'static str, Task<()>)>,
+    _may_end: Task<()>,
+    /// Held so that no second worker takes the name while this one runs.
+    _state_dir: StateDir,
+}
+
+/// Opens the journal, reaches the pool, and starts everything but the loop.
+pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
+    let (journal, left) = Journal::open(&setup.state_dir.journal())?;
+    recovery::sweep_workspaces(&setup.state_dir.workspaces(), &left).await;
+    let pool = first_contact(&setup.client, &setup.wish).await?;
+    let metrics = Arc::new(Metrics::new(&setup.wish.pool, setup.wish.kind.as_str()));
+    let (run_log, ship) = open_run_log(&setup.settings, &setup.client);
+    let services = Arc::new(services(
+        &setup,
+        &pool,
+        journal,
+        (run_log, Arc::clone(&metrics)),
+    ));
+    let dispatcher = Dispatcher::new(limits(&setup.settings));
+    metrics.slots_limit(limits(&setup.settings).slots);
+    let (events_tx, events_rx) = mpsc::channel(EVENTS);
+    let (gate_tx, gate_rx) = watch::channel(dispatcher.gate());
+    let (ours_tx, ours_rx) = mpsc::channel(1);
+    let vitals = Arc::new(Vitals::new());
+    status::watch_over(&vitals).map_err(WorkerError::Watchdog)?;
+    let status = Status {
+        vitals: Arc::clone(&vitals),
+        metrics,
+    };
+    let mut must_live: Vec<_> = serve_status(&setup.settings, status.clone())
+        .await?
+        .into_iter()
+        .chain(ship)
+        .collect();
+    must_live.extend(begin(&setup, status, (gate_rx, ours_rx), &events_tx));
+    let known = left.iter().map(|entry| entry.key).collect::<HashSet<_>>();
+    let orphans = recovery::adopt_orphans(Arc::clone(&services), known, events_tx.clone());
+    tracing::info!(pool = %pool.name, "Worker '{}' started!", setup.state_dir.worker);
+    Ok(Assembled {
+        parts: Parts {
+            must_live,
+            _may_end: task::spawn("orphans", orphans),
+            _state_dir: setup.state_dir,
+        },
+        services,
+        dispatcher,
+        wires: Wires {
+            events_rx,
+            events_tx,
+            gate_tx,
+            ours_tx,
+            vitals,
+        },
+        left,
+    })
+}
+
+/// Starts the loops that ask the API.
+fn begin(
+    setup: &Setup,
+    Status { vitals, metrics }: Status,
+    (gate_rx, ours_rx): (watch::Receiver<Gate>, mpsc::Receiver<Vec<FlowRunId>>),
+    events_tx: &mpsc::Sender<Event>,
+) -> [(&'static str, Task<()>); 3] {
+    let Setup {
+        settings,
+        client,
+        driver: _,
+        state_dir,
+        wish,
+        echo: _,
+    } = setup;
+    let question = Question {
+        pool: wish.pool.clone(),
+        work_queues: settings.worker.work_queues.clone(),
+        prefetch: settings.worker.prefetch,
+        interval: settings.worker.query_interval,
+    };
+    let numbers = (vitals, Arc::clone(&metrics));
+    let polling = poller::poll(
+        client.clone(),
+        question,
+        gate_rx,
+        events_tx.clone(),
+        numbers,
+    );
+    let rhythm = (state_dir.worker.clone(), settings.worker.heartbeat_interval);
+    let beating = heartbeat::beat(
+        client.clone(),
+        rhythm,
+        wish.clone(),
+        events_tx.clone(),
+        metrics,
+    );
+    let interval = settings.worker.cancellation_interval;
+    let looking = cancellation::look(client.clone(), interval, ours_rx, events_tx.clone());
+    [
+        ("poller", task::spawn("poller", polling)),
+        ("heartbeat", task::spawn("heartbeat", beating)),
+        ("cancellation", task::spawn("cancellation", looking)),
+    ]
+}
+
+fn services(
+    setup: &Setup,
+    pool: &WorkPool,
+    journal: Journal,
+    (run_log, metrics): (RunLog, Arc<Metrics>),
+) -> Services {
+    let Setup {
+        settings,
+        client,
+        driver,
+        state_dir,
+        wish,
+        echo,
+    } = setup;
+    Services {
+        client: client.clone(),
+        driver: Arc::clone(driver),
+        journal,
+        run_log,
+        metrics,
+        identity: Identity {
+            owner: Owner(format!("{}/{}", wish.pool, state_dir.worker)),
+            worker: state_dir.worker.clone(),
+            pool_id: pool.id.to_string(),
+            pool: wish.pool.clone(),
+        },
+        policy: settings.policy.clone(),
+        job_environment: settings.job_environment.clone(),
+        workspaces: state_dir.workspaces(),
+        stop_grace: settings.worker.stop_grace,
+        echo: *echo,
+        deployments: Fresh::new(),
+        flows: Fresh::new(),
+        pools: Fresh::new(),
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    let worker = &settings.worker;
+    Limits {
+        slots: worker.limit.map(|limit| limit.get() as usize),
+        starting: worker.start_concurrency.get() as usize,
+        drain: worker.drain_timeout,
+        run_once: worker.run_once,
+        stop_grace: worker.stop_grace,
+    }
+}
+
+/// Asks for the pool until the API answers: an API that is down or refuses is no reason to end, a pool that cannot be served is.
+async fn first_contact(client: &Client, wish: &PoolWish) -> Result<WorkPool, WorkerError> {
+    let mut patience = Patience::new();
+    loop {
+        match heartbeat::ready(&client.with_retries(0), wish).await {
+            Ok(pool) => return Ok(pool),
+            Err(PoolError::Api(error)) => {
+                tracing::error!(error = %chain(&error), "cannot reach the work pool yet; trying again");
+            }
+            // Its template can be mended while the worker waits, and until then nothing is claimed from it.
+            Err(PoolError::Template { pool: _, source }) => {
+                tracing::error!(error = %chain(&source), "the work pool cannot be used yet");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        patience.wait().await;
+    }
+}
+
+fn open_run_log(
+    settings: &Settings,
+    client: &Client,
+) -> (RunLog, Option<(&'static str, Task<()>)>) {
+    if !settings.logging.to_api {
+        return (RunLog::off(), None);
+    }
+    let shipping = Shipping {
+        interval: settings.logging.batch_interval,
+        batch_size: settings.logging.batch_size,
+        max_line: settings.logging.max_log_size,
+    };
+    let (run_log, items_rx) = RunLog::new();
+    let ship = run_log::ship(client.clone(), shipping, items_rx);
+    (run_log, Some(("run log", task::spawn("run log", ship))))
+}
+
+async fn serve_status(
+    settings: &Settings,
+    status: Status,
+) -> Result<Option<(&'static str, Task<()>)>, WorkerError> {
+    if !settings.status.enabled {
+        return Ok(None);
+    }
+    let address = SocketAddr::new(settings.status.host, settings.status.port);
+    let listener = status::listen(address)
+        .await
+        .map_err(|source| WorkerError::Status { address, source })?;
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!(%address, "serving /livez, /readyz, /health, /status and /metrics");
+    Ok(Some((
+        "status",
+        task::spawn("status", status::serve(listener, status)),
+    )))
+}
+
+// === impl Parts ===
+
+impl Parts {
+    /// Sees to it that no part has ended unnoticed: a worker without its poller would look alive and do nothing.
+    pub(crate) fn check(&self) -> Result<(), WorkerError> {
+        match self.must_live.iter().find(|(_, task)| task.is_finished()) {
+            Some((name, _)) => Err(WorkerError::TaskEnded(name)),
+            None => Ok(()),
+        }
+    }
+}
