@@ -1,6 +1,7 @@
 //! `worker exec`: one deployment of a `prefect.yaml`, run here to its end, on an API and a worker that live as long as the run.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -8,8 +9,12 @@ use std::{
 };
 
 use anyhow::Context as _;
+use tokio::sync::mpsc;
 
-use worker_api::{Client, ClientOptions, types::FlowRun};
+use worker_api::{
+    Client, ClientOptions,
+    types::{FlowRun, ProposedState, StateType},
+};
 use worker_config::{
     DriverKind, Secret,
     manifest::Manifest,
@@ -101,7 +106,8 @@ pub(crate) async fn exec(
     Ok(follow::conclude(&ended?, out))
 }
 
-/// Runs the worker until the flow run is over, showing its log. Signals stop the run instead of leaving it: nobody would find it again.
+/// Runs the worker until the flow run is over, showing its log. A first signal cancels the flow run, a second one stops its job, a third
+/// leaves: nobody would find it again.
 async fn work_and_follow(
     setup: Setup,
     client: &Client,
@@ -109,23 +115,42 @@ async fn work_and_follow(
     out: Out,
 ) -> anyhow::Result<FlowRun> {
     let (stages_tx, stages_rx) = start::stages();
-    let _signals = task::spawn(
-        "signals",
-        shutdown::listen(FirstTerm::Drain, stages_tx.clone()),
-    );
-    let working = Box::pin(worker::run(setup, stages_rx));
-    let following = async {
-        let shown = follow::until_over(client, flow_run.id, PACE, out).await;
-        // Only now may the worker end: it still has to let go of the job.
-        stages_tx.send(Stage::Draining).await.ok();
-        shown
+    let (signals_tx, signals_rx) = start::stages();
+    let _signals = task::spawn("signals", shutdown::listen(FirstTerm::Drain, signals_tx));
+    let mut working = Box::pin(worker::run(setup, stages_rx));
+    let following = follow::until_over(client, flow_run.id, PACE, out);
+    let watched = tokio::select! {
+        // It ends before the flow run only when it is told to leave.
+        worked = &mut working => worked.map(|_| None)?,
+        watched = following => Some(watched?),
+        never = interrupt(client, flow_run, signals_rx, stages_tx.clone()) => match never {},
     };
-    let (worked, shown) = tokio::join!(working, following);
-    worked?;
-    let (ended, shown) = shown?;
-    // The last lines were sent when the worker ended.
-    follow::show_log(client, ended.id, shown, out).await?;
-    Ok(ended)
+    if let Some((_, shown)) = watched {
+        // Only now may the worker end: it still has to let go of the job and to send the last lines.
+        stages_tx.send(Stage::Draining).await.ok();
+        working.await?;
+        follow::show_log(client, flow_run.id, shown, out).await?;
+    }
+    Ok(client.read_flow_run(flow_run.id).await?)
+}
+
+async fn interrupt(
+    client: &Client,
+    flow_run: &FlowRun,
+    mut signals_rx: mpsc::Receiver<Stage>,
+    stages_tx: mpsc::Sender<Stage>,
+) -> Infallible {
+    while let Some(stage) = signals_rx.recv().await {
+        if stage > Stage::LettingGo {
+            stages_tx.send(stage).await.ok();
+            continue;
+        }
+        let cancelling = ProposedState::new(StateType::Cancelling);
+        if let Err(error) = client.propose_state(flow_run.id, &cancelling).await {
+            tracing::error!(error = %telemetry::chain(&error), "cannot cancel the flow run");
+        }
+    }
+    std::future::pending().await
 }
 
 fn manifest_file(path: &Path) -> anyhow::Result<PathBuf> {
