@@ -79,6 +79,3 @@ fn same(given: &str, secret: &str) -> bool {
             .fold(0, |difference, (a, b)| difference | (a ^ b))
             == 0
 }
-
-#[cfg(test)]
-mod tests;

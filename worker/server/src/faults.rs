@@ -246,6 +246,3 @@ fn template(path: &str) -> String {
     }
     template
 }
-
-#[cfg(test)]
-mod tests;

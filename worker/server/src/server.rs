@@ -162,6 +162,3 @@ fn url_of(address: SocketAddr) -> Url {
         .parse()
         .expect("a socket address makes a URL")
 }
-
-#[cfg(test)]
-mod tests;

@@ -23,6 +23,7 @@ use crate::{
 };
 
 pub(crate) mod blocks;
+pub(crate) mod deployment_runs;
 pub(crate) mod deployments;
 pub(crate) mod filter;
 pub(crate) mod flows;
@@ -257,4 +258,4 @@ fn group(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,7 +13,8 @@ use crate::{
     body::{Body, Params},
     error::Error,
     store::{
-        deployments::{self, DeploymentBody, DeploymentView, RunOfDeployment},
+        deployment_runs::{self, RunOfDeployment},
+        deployments::{self, DeploymentBody, DeploymentView},
         runs::{self, RunView},
     },
 };
@@ -107,7 +108,7 @@ async fn create_run(
     let answer = app
         .store
         .run(move |tx| {
-            let (run_id, is_new) = deployments::create_run(tx, id, run)?;
+            let (run_id, is_new) = deployment_runs::create(tx, id, run)?;
             Ok((runs::read(tx, run_id)?, is_new))
         })
         .await?;

@@ -3,22 +3,18 @@
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use worker_api::types::{
-    ConcurrencyOptions, DeploymentId, FlowId, FlowRunId, ProposedState, StateType,
-};
+use worker_api::types::{ConcurrencyOptions, DeploymentId, FlowId};
 
 use super::{
     Tx,
     filter::{Condition, Field, Page},
     pools, queues,
-    runs::{self, NewRun},
     schedules::{self, ScheduleCreate},
-    states::{self, StateCreate},
+    states,
     value::Micros,
 };
 use crate::{
     error::Error,
-    orchestration::RunPolicy,
     validation::{self, Required},
 };
 
@@ -93,38 +89,6 @@ struct Fields {
 #[serde(transparent)]
 pub(crate) struct DeploymentBody(Map<String, Value>);
 
-/// What is sent to make a flow run of a deployment.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RunOfDeployment {
-    #[serde(default)]
-    state: Option<StateCreate>,
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    parameters: Option<Map<String, Value>>,
-    #[serde(default)]
-    enforce_parameter_schema: Option<bool>,
-    #[serde(default)]
-    context: Option<Map<String, Value>>,
-    #[serde(default, rename = "infrastructure_document_id")]
-    _infrastructure_document_id: Option<Value>,
-    #[serde(default)]
-    empirical_policy: Option<RunPolicy>,
-    #[serde(default)]
-    tags: Option<Vec<String>>,
-    #[serde(default)]
-    idempotency_key: Option<String>,
-    #[serde(default)]
-    labels: Option<Map<String, Value>>,
-    #[serde(default)]
-    parent_task_run_id: Option<uuid::Uuid>,
-    #[serde(default)]
-    work_queue_name: Option<String>,
-    #[serde(default)]
-    job_variables: Option<Map<String, Value>>,
-}
-
 /// What deployments can be filtered by.
 pub(crate) const FIELDS: &[Field] = &[
     Field::text("id", "d.id"),
@@ -197,7 +161,8 @@ impl DeploymentView {
         })
     }
 
-    fn object(&self, key: &str) -> Map<String, Value> {
+    /// One of its objects, empty when it has none.
+    pub(super) fn object(&self, key: &str) -> Map<String, Value> {
         self.doc
             .get(key)
             .and_then(Value::as_object)
@@ -205,11 +170,13 @@ impl DeploymentView {
             .unwrap_or_default()
     }
 
-    fn enforces(&self) -> bool {
+    /// Whether its parameters have to fit their schema.
+    pub(super) fn enforces(&self) -> bool {
         self.doc.get("enforce_parameter_schema") == Some(&Value::Bool(true))
     }
 
-    fn tags(&self) -> Vec<String> {
+    /// Its tags.
+    pub(super) fn tags(&self) -> Vec<String> {
         let tags = self.doc.get("tags").and_then(Value::as_array);
         let tags = tags.into_iter().flatten().filter_map(Value::as_str);
         tags.map(str::to_owned).collect()
@@ -402,94 +369,6 @@ pub(crate) fn delete(tx: &Tx<'_>, id: DeploymentId) -> Result<(), Error> {
         0 => Err(Error::not_found("Deployment not found")),
         _ => Ok(()),
     }
-}
-
-/// Makes a flow run of a deployment. Says whether it was made.
-pub(crate) fn create_run(
-    tx: &mut Tx<'_>,
-    id: DeploymentId,
-    run: RunOfDeployment,
-) -> Result<(FlowRunId, bool), Error> {
-    let deployment = read(tx, id)?;
-    let mut parameters = deployment.object("parameters");
-    parameters.extend(run.parameters.unwrap_or_default());
-    if run
-        .enforce_parameter_schema
-        .unwrap_or_else(|| deployment.enforces())
-    {
-        check_parameters(&deployment, &parameters)?;
-    }
-    let job_variables = run.job_variables.unwrap_or_default();
-    if let Some(pool) = &deployment.work_pool_name {
-        let layers = [&deployment.object("job_variables"), &job_variables];
-        validation::check_job_variables(
-            &pools::read(tx, pool)?.template()?,
-            &layers,
-            Required::Checked,
-        )
-        .map_err(|error| Error::Unprocessable(format!("Error creating flow run: {error}")))?;
-    }
-    let work_queue_id = match (&run.work_queue_name, &deployment.work_pool_name) {
-        (None, _) => deployment.work_queue_id.clone(),
-        (Some(queue), Some(pool)) => Some(queues::ensure(tx, pool, queue)?.id),
-        (Some(queue), None) => {
-            return Err(Error::Bad(format!(
-                "Cannot create flow run in work queue {queue} because deployment {id} is not associated with a work pool. Please remove work_pool_name and try again."
-            )));
-        }
-    };
-    let mut tags = deployment.tags();
-    tags.extend(run.tags.unwrap_or_default());
-    tags.sort_unstable();
-    tags.dedup();
-    let state = run
-        .state
-        .map_or_else(|| ProposedState::new(StateType::Scheduled), Into::into);
-    let new = NewRun {
-        name: run.name.filter(|name| !name.is_empty()),
-        flow_id: deployment.flow_id.parse().map_err(|_| Error::Panicked)?,
-        flow_version: None,
-        deployment_id: Some(id),
-        deployment_version: deployment
-            .doc
-            .get("version")
-            .and_then(Value::as_str)
-            .map(str::to_owned),
-        work_queue_id,
-        parameters,
-        idempotency_key: run.idempotency_key,
-        context: run.context.unwrap_or_default(),
-        policy: run.empirical_policy.unwrap_or_default(),
-        tags,
-        labels: run.labels.unwrap_or_default(),
-        job_variables: Some(job_variables),
-        parent_task_run_id: run.parent_task_run_id,
-        auto_scheduled: false,
-        state,
-    };
-    runs::create(tx, new)
-}
-
-fn check_parameters(
-    deployment: &DeploymentView,
-    parameters: &Map<String, Value>,
-) -> Result<(), Error> {
-    let Some(schema) = deployment
-        .doc
-        .get("parameter_openapi_schema")
-        .filter(|schema| schema.is_object())
-    else {
-        return Err(Error::Conflict(
-            "Error updating deployment: Cannot update parameters because parameter schema enforcement is enabled and the deployment does not have a valid parameter schema.".to_owned(),
-        ));
-    };
-    validation::check(
-        &Value::Object(parameters.clone()),
-        schema,
-        Required::Checked,
-        false,
-    )
-    .map_err(|error| Error::Conflict(format!("Error creating flow run: {error}")))
 }
 
 /// The checks of a new deployment. Parameters are checked only when the request itself asks for it (3.8.8).
