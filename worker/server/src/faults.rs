@@ -39,6 +39,8 @@ pub enum Fault {
     Garbage,
     /// The handler runs, and its status is answered without a body.
     Empty,
+    /// The handler runs, and its status is answered with this body: what a server of another release would say.
+    Body(String),
     /// The handler does not run, and nothing is answered, until the client or the server gives up.
     Hang,
 }
@@ -193,6 +195,7 @@ pub(crate) async fn intercept(
         Fault::TruncatedBody => truncate(next.run(request).await, &cut).await,
         Fault::Garbage => replace(next.run(request).await, "<html>no gateway</html>"),
         Fault::Empty => replace(next.run(request).await, ""),
+        Fault::Body(body) => replace(next.run(request).await, body),
         Fault::Hang => std::future::pending().await,
     }
 }
@@ -209,10 +212,10 @@ fn refuse(code: u16, retry_after: Option<u64>) -> Response {
     response
 }
 
-fn replace(response: Response, body: &'static str) -> Response {
+fn replace(response: Response, body: impl Into<Body>) -> Response {
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(parts, Body::from(body))
+    Response::from_parts(parts, body.into())
 }
 
 /// Promises the whole body and sends half of it. What has no body is not answered at all.
