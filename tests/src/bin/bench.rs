@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use worker_tests::{http::Api, prefect::free_address, program::Program, wait};
 
 /// How many flow runs go through.
-const RUNS: usize = 1_000;
+const RUNS: u32 = 1_000;
 
 /// How long any part of this may take.
 const BOUND: Duration = Duration::from_mins(3);
@@ -72,7 +72,7 @@ fn throughput(program: &str) {
     let peak = status_field(running.pid(), "VmHWM:");
     say(&format!(
         "{RUNS} runs of `true` on the embedded API: {:.0} a second (from the start of the process to the last final state, {all:.2} s; peak RSS {} MiB)",
-        RUNS as f64 / all,
+        f64::from(RUNS) / all,
         peak / 1024,
     ));
 }
@@ -168,8 +168,9 @@ fn idle(program: &str) {
         std::thread::park_timeout(Duration::from_secs(5));
         let resident = status_field(running.pid(), "VmRSS:");
         say(&format!(
-            "idle, {what} the embedded API: RSS {:.1} MiB",
-            resident as f64 / 1024.0
+            "idle, {what} the embedded API: RSS {}.{} MiB",
+            resident / 1024,
+            resident % 1024 * 10 / 1024
         ));
     }
 }
