@@ -20,7 +20,7 @@ use worker_api::{
     types::{FlowRunId, LogEntry, LogLevel},
 };
 
-use crate::telemetry::chain;
+use crate::{patience::Patience, telemetry::chain};
 
 /// How many lines may wait. A job that writes faster than the API takes is slowed down at the reading, never in its writing.
 const QUEUE: usize = 4_096;
@@ -196,6 +196,10 @@ struct Batch {
 
 impl Batch {
     fn push(&mut self, mut line: LogEntry, max_line: usize) {
+        if line.message.contains('\0') {
+            // PostgreSQL has no such character, and one of them would cost the whole request.
+            line.message = line.message.replace('\0', "\u{fffd}");
+        }
         truncate(&mut line.message, max_line);
         self.bytes += line.message.len();
         self.opened.get_or_insert_with(Instant::now);
@@ -209,15 +213,26 @@ impl Batch {
     async fn send(&mut self, client: &Client) {
         let lines = std::mem::take(&mut self.lines);
         (self.bytes, self.opened) = (0, None);
-        if !lines.is_empty()
-            && let Err(error) = client.send_logs(&lines).await
-        {
-            tracing::warn!(error = %chain(&error), lines = lines.len(), "lines of flow runs are lost: the API did not take them");
+        if !lines.is_empty() {
+            deliver(client, &lines).await;
         }
         for done_tx in self.waiting.drain(..) {
             // Who waited may have given up.
             done_tx.send(()).ok();
         }
+    }
+}
+
+/// Sends lines until the API has taken them. While it cannot, the queue fills up and jobs' output waits in their files, where it is safe.
+async fn deliver(client: &Client, lines: &[LogEntry]) {
+    let mut patience = Patience::new();
+    while let Err(error) = client.send_logs(lines).await {
+        if !error.is_transient() {
+            tracing::warn!(error = %chain(&error), lines = lines.len(), "lines of flow runs are lost: the API does not take them");
+            return;
+        }
+        tracing::warn!(error = %chain(&error), lines = lines.len(), "lines of flow runs wait for the API");
+        patience.wait().await;
     }
 }
 
