@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     event::Stage,
-    heartbeat::PoolWish,
+    heartbeat::{PoolError, PoolWish},
     parts::Setup,
     patience::Patience,
     shutdown::{self, FirstTerm},
@@ -50,7 +50,7 @@ pub(crate) async fn start(mut context: Context, out: Out) -> anyhow::Result<Exit
     }
     let kind = match settings.kind {
         Some(kind) => kind,
-        None => find_kind(&api.client, &pool, out).await?,
+        None => find_kind(&api.client, &context.settings, &pool, out).await?,
     };
     use_api(&mut context.settings, &api);
     let driver = driver(kind, &context.settings, &state_dir)?;
@@ -129,7 +129,12 @@ fn introduce(embedded: &crate::embedded::Embedded, out: Out) {
 }
 
 /// The pool's own type where it exists, else what its name says, else what a person says.
-async fn find_kind(client: &Client, pool: &str, out: Out) -> anyhow::Result<DriverKind> {
+async fn find_kind(
+    client: &Client,
+    settings: &Settings,
+    pool: &str,
+    out: Out,
+) -> anyhow::Result<DriverKind> {
     if let Some(found) = find_pool(client, pool).await {
         let kind = found
             .kind
@@ -139,6 +144,9 @@ async fn find_kind(client: &Client, pool: &str, out: Out) -> anyhow::Result<Driv
             })?;
         out.notice(&format!("Discovered type '{kind}' for work pool '{pool}'."));
         return Ok(kind);
+    }
+    if !settings.worker.create_pool_if_not_found {
+        return Err(PoolError::Missing(pool.to_owned()).into());
     }
     if let Some(kind) = DriverKind::guess_from_name(pool) {
         out.notice(&format!(
