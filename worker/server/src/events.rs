@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use axum::extract::ws::Utf8Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -21,11 +22,12 @@ use crate::{orchestration::Stored, store::value::parse_time};
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) id: Uuid,
-    name: String,
+    pub(crate) name: String,
     occurred: Timestamp,
     /// The resource itself, then those related to it.
     resources: Vec<String>,
-    body: Value,
+    /// The frame a subscriber gets. Text, because many are kept and JSON in memory is several times as large.
+    frame: Utf8Bytes,
 }
 
 /// What an event about a flow run speaks of.
@@ -143,15 +145,13 @@ impl Event {
             name: format!("prefect.flow-run.{name}"),
             occurred: to.timestamp,
             resources,
-            body,
+            frame: frame(&body),
         }
     }
 
     /// Reads an event that a client sent.
-    pub(crate) fn parse(body: Value, now: Timestamp) -> Option<Self> {
-        let Value::Object(mut body) = body else {
-            return None;
-        };
+    pub(crate) fn parse(body: &Value, now: Timestamp) -> Option<Self> {
+        let mut body = body.as_object()?.clone();
         let name = body.get("event")?.as_str()?.to_owned();
         let occurred = parse_time(body.get("occurred")?.as_str()?)?;
         let mut resources = vec![resource_id(body.get("resource")?)?];
@@ -167,23 +167,13 @@ impl Event {
             name,
             occurred,
             resources,
-            body: Value::Object(body),
+            frame: frame(&Value::Object(body)),
         })
     }
 
-    /// Its name, such as `prefect.task-run.Completed`.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The event as it goes over the wire.
-    pub(crate) fn body(&self) -> &Value {
-        &self.body
-    }
-
     /// The frame a subscriber gets.
-    pub(crate) fn frame(&self) -> String {
-        json!({ "type": "event", "event": self.body }).to_string()
+    pub(crate) fn frame(&self) -> Utf8Bytes {
+        self.frame.clone()
     }
 }
 
@@ -332,6 +322,13 @@ fn matches_any(text: &str, list: &[String]) -> bool {
         Some(prefix) => text.starts_with(prefix),
         None => text == wanted,
     })
+}
+
+/// An event as subscribers get it.
+fn frame(event: &Value) -> Utf8Bytes {
+    json!({ "type": "event", "event": event })
+        .to_string()
+        .into()
 }
 
 fn resource_id(entry: &Value) -> Option<String> {

@@ -87,6 +87,9 @@ pub(crate) fn check(
     required: Required,
     null_with_default: bool,
 ) -> Result<(), Mismatch> {
+    if schema.as_object().is_some_and(Map::is_empty) {
+        return Ok(());
+    }
     let mut schema = schema.clone();
     prepare(&mut schema, null_with_default);
     if required == Required::Ignored {

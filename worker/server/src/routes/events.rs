@@ -104,15 +104,14 @@ fn accept(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
 }
 
 /// Stores what an event says about a task run, and tells it to subscribers.
-async fn take_in(app: &App, event: Value) -> Result<(), Error> {
-    let event = Event::parse(event, now()).ok_or_else(|| {
+async fn take_in(app: &App, body: Value) -> Result<(), Error> {
+    let event = Event::parse(&body, now()).ok_or_else(|| {
         Error::field(
             &["event"],
             "not an event: it needs an event, an occurred and a resource",
         )
     })?;
-    if event.name().starts_with("prefect.task-run.") {
-        let body = event.body().clone();
+    if event.name.starts_with("prefect.task-run.") {
         app.store
             .run(move |tx| task_runs::observe(tx, &body))
             .await?;
@@ -157,7 +156,7 @@ async fn tell(app: &App, socket: &mut WebSocket) {
     if frame.backfill.unwrap_or(true) {
         for event in backlog {
             told.push(event.id);
-            if socket.send(Message::text(event.frame())).await.is_err() {
+            if socket.send(Message::Text(event.frame())).await.is_err() {
                 return;
             }
         }
@@ -174,7 +173,7 @@ async fn tell(app: &App, socket: &mut WebSocket) {
                     Err(RecvError::Closed) => return,
                 };
                 let is_new = !told.contains(&event.id);
-                if is_new && frame.filter.wants(&event) && socket.send(Message::text(event.frame())).await.is_err() {
+                if is_new && frame.filter.wants(&event) && socket.send(Message::Text(event.frame())).await.is_err() {
                     return;
                 }
             }

@@ -28,7 +28,8 @@ pub(crate) struct PoolView {
     status: &'static str,
     pub(crate) default_queue_id: String,
     storage_configuration: Raw,
-    active_slots: Option<u32>,
+    /// Counted only where there is a limit, because a poll reads the pool and counting costs.
+    pub(crate) active_slots: Option<u32>,
 }
 
 /// What is sent to create a pool.
@@ -78,8 +79,9 @@ const SELECT: &str =
     p.is_paused, p.concurrency_limit, p.default_queue_id, p.storage_configuration,
     EXISTS (SELECT 1 FROM worker w WHERE w.work_pool_id = p.id
         AND w.last_heartbeat + w.heartbeat_interval_seconds * 3000000 > ?1),
-    (SELECT count(*) FROM flow_run r JOIN work_queue q ON q.id = r.work_queue_id
-        WHERE q.work_pool_id = p.id AND r.state_type IN ('RUNNING', 'PENDING'))
+    CASE WHEN p.concurrency_limit IS NOT NULL THEN
+        (SELECT count(*) FROM work_queue q JOIN flow_run r ON r.work_queue_id = q.id
+            AND r.state_type IN ('RUNNING', 'PENDING') WHERE q.work_pool_id = p.id) END
     FROM work_pool p";
 
 // === impl PoolView ===
@@ -87,9 +89,8 @@ const SELECT: &str =
 impl PoolView {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let is_paused = row.get(7)?;
-        let concurrency_limit: Option<u32> = row.get(8)?;
+
         let online: bool = row.get(11)?;
-        let active: u32 = row.get(12)?;
         Ok(Self {
             id: row.get(0)?,
             created: row.get(1)?,
@@ -99,11 +100,11 @@ impl PoolView {
             kind: row.get(5)?,
             base_job_template: row.get(6)?,
             is_paused,
-            concurrency_limit,
+            concurrency_limit: row.get(8)?,
             status: status(is_paused, online),
             default_queue_id: row.get(9)?,
             storage_configuration: row.get(10)?,
-            active_slots: concurrency_limit.map(|_| active),
+            active_slots: row.get(12)?,
         })
     }
 

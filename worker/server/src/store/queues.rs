@@ -75,7 +75,8 @@ pub(crate) const FIELDS: &[Field] = &[Field::text("id", "q.id"), Field::text("na
 
 const SELECT: &str = "SELECT q.id, q.created, q.updated, q.name, q.description, q.is_paused, q.concurrency_limit,
     q.priority, q.work_pool_id, q.last_polled, p.name, coalesce(q.last_polled, 0) > ?1 - 60000000,
-    (SELECT count(*) FROM flow_run r WHERE r.work_queue_id = q.id AND r.state_type IN ('RUNNING', 'PENDING'))
+    CASE WHEN q.concurrency_limit IS NOT NULL THEN
+        (SELECT count(*) FROM flow_run r WHERE r.work_queue_id = q.id AND r.state_type IN ('RUNNING', 'PENDING')) END
     FROM work_queue q JOIN work_pool p ON p.id = q.work_pool_id";
 
 // === impl QueueView ===
@@ -83,8 +84,6 @@ const SELECT: &str = "SELECT q.id, q.created, q.updated, q.name, q.description, 
 impl QueueView {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let is_paused = row.get(5)?;
-        let concurrency_limit: Option<u32> = row.get(6)?;
-        let active: u32 = row.get(12)?;
         Ok(Self {
             id: row.get(0)?,
             created: row.get(1)?,
@@ -92,14 +91,14 @@ impl QueueView {
             name: row.get(3)?,
             description: row.get(4)?,
             is_paused,
-            concurrency_limit,
+            concurrency_limit: row.get(6)?,
             priority: row.get(7)?,
             work_pool_id: row.get(8)?,
             filter: None,
             last_polled: row.get(9)?,
             work_pool_name: row.get(10)?,
             status: pools::status(is_paused, row.get(11)?),
-            active_slots: concurrency_limit.map(|_| active),
+            active_slots: row.get(12)?,
         })
     }
 }

@@ -62,10 +62,10 @@ pub(crate) fn poll(tx: &Tx<'_>, pool: &str, wanted: &Poll) -> Result<Vec<Schedul
     if pool.is_paused {
         return Ok(Vec::new());
     }
-    let mut free = match pool.concurrency_limit {
-        Some(slots) => limit.min(slots.saturating_sub(active_in_pool(tx, &pool.id)?)),
-        None => limit,
-    };
+    let mut free = limit;
+    if let Some((slots, active)) = pool.concurrency_limit.zip(pool.active_slots) {
+        free = free.min(slots.saturating_sub(active));
+    }
     let window = (wanted.scheduled_after, wanted.scheduled_before);
     let mut found = Vec::new();
     for queue in queues.into_iter().filter(|queue| !queue.is_paused) {
@@ -87,16 +87,6 @@ pub(crate) fn poll(tx: &Tx<'_>, pool: &str, wanted: &Poll) -> Result<Vec<Schedul
         }
     }
     Ok(found)
-}
-
-fn active_in_pool(tx: &Tx<'_>, pool_id: &str) -> Result<u32, Error> {
-    let active = tx
-        .prepare_cached(
-            "SELECT count(*) FROM work_queue q JOIN flow_run r ON r.work_queue_id = q.id
-                AND r.state_type IN ('RUNNING', 'PENDING') WHERE q.work_pool_id = ?",
-        )?
-        .query_row([pool_id], |row| row.get(0))?;
-    Ok(active)
 }
 
 fn note(tx: &Tx<'_>, queues: &[QueueView]) -> Result<(), Error> {

@@ -124,7 +124,7 @@ async fn events_are_told_for_what_was_committed_only() {
         .await
         .expect("a state");
     let (_, told) = hub.subscribe(&crate::events::EventFilter::default());
-    let names: Vec<&str> = told.iter().map(|event| event.name()).collect();
+    let names: Vec<&str> = told.iter().map(|event| event.name.as_str()).collect();
     assert_eq!(
         names,
         ["prefect.flow-run.Scheduled", "prefect.flow-run.Pending"]

@@ -10,7 +10,7 @@ CREATE TABLE work_pool (
     concurrency_limit INTEGER,
     storage_configuration TEXT NOT NULL,
     default_queue_id TEXT NOT NULL
-) WITHOUT ROWID;
+);
 
 CREATE TABLE work_queue (
     id TEXT PRIMARY KEY,
@@ -43,7 +43,7 @@ CREATE TABLE flow (
     updated INTEGER NOT NULL,
     tags TEXT NOT NULL,
     labels TEXT NOT NULL
-) WITHOUT ROWID;
+);
 
 CREATE TABLE deployment (
     id TEXT PRIMARY KEY,
@@ -57,7 +57,7 @@ CREATE TABLE deployment (
     -- Everything else a deployment says, as a JSON object.
     doc TEXT NOT NULL,
     UNIQUE (flow_id, name)
-) WITHOUT ROWID;
+);
 
 CREATE TABLE schedule (
     id TEXT PRIMARY KEY,
@@ -70,7 +70,7 @@ CREATE TABLE schedule (
     parameters TEXT NOT NULL,
     max_scheduled_runs INTEGER,
     UNIQUE (deployment_id, slug)
-) WITHOUT ROWID;
+);
 
 CREATE TABLE flow_run (
     id TEXT PRIMARY KEY,
@@ -106,7 +106,7 @@ CREATE TABLE flow_run (
     -- Whether the engine of this run waits for the retry itself, so that no worker may take it.
     retries_in_process INTEGER NOT NULL DEFAULT 0,
     UNIQUE (flow_id, idempotency_key)
-) WITHOUT ROWID;
+);
 CREATE INDEX flow_run_due ON flow_run (work_queue_id, next_scheduled_start_time) WHERE state_type = 'SCHEDULED';
 CREATE INDEX flow_run_active ON flow_run (work_queue_id) WHERE state_type IN ('RUNNING', 'PENDING');
 CREATE INDEX flow_run_since ON flow_run (state_type, state_timestamp);
@@ -149,7 +149,7 @@ CREATE TABLE task_run (
     state TEXT,
     -- Everything else a task run says, as a JSON object.
     doc TEXT NOT NULL
-) WITHOUT ROWID;
+);
 CREATE INDEX task_run_flow_run ON task_run (flow_run_id, task_key, dynamic_key);
 
 CREATE TABLE log (
@@ -172,7 +172,7 @@ CREATE TABLE variable (
     updated INTEGER NOT NULL,
     value TEXT NOT NULL,
     tags TEXT NOT NULL
-) WITHOUT ROWID;
+);
 
 CREATE TABLE block_type (
     id TEXT PRIMARY KEY,
@@ -181,7 +181,7 @@ CREATE TABLE block_type (
     created INTEGER NOT NULL,
     updated INTEGER NOT NULL,
     doc TEXT NOT NULL
-) WITHOUT ROWID;
+);
 
 CREATE TABLE block_schema (
     id TEXT PRIMARY KEY,
@@ -193,7 +193,7 @@ CREATE TABLE block_schema (
     fields TEXT NOT NULL,
     capabilities TEXT NOT NULL,
     UNIQUE (checksum, version)
-) WITHOUT ROWID;
+);
 
 CREATE TABLE block_document (
     id TEXT PRIMARY KEY,
@@ -205,4 +205,4 @@ CREATE TABLE block_document (
     updated INTEGER NOT NULL,
     data TEXT NOT NULL,
     UNIQUE (block_type_id, name)
-) WITHOUT ROWID;
+);
