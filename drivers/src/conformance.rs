@@ -130,6 +130,7 @@ macro_rules! driver_conformance {
             a_longer_grace_does_not_lengthen,
             twice_is_success,
             after_the_end_is_success,
+            racing_the_end_is_success,
             ends_what_the_job_started,
             a_stop_for_each_intent_ends_the_job,
         ]);

@@ -1,7 +1,7 @@
 //! Where a job runs: the driver contract and its engines.
 //!
 //! The only crate that names an engine's client library. It knows nothing of the Prefect API: it is handed a
-//! [`Job`](job::Job) and says what became of it.
+//! [`Job`] and says what became of it.
 
 pub mod command_line;
 #[cfg(any(test, feature = "conformance"))]

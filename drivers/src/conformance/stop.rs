@@ -98,6 +98,24 @@ pub async fn after_the_end_is_success(subject: &dyn Subject) {
     scene.destroy(handle.key).await;
 }
 
+/// A stop that meets the end on its way is success, and the end is told for what it was.
+pub async fn racing_the_end_is_success(subject: &dyn Subject) {
+    let mut scene = Scene::new(subject).await;
+    scene.watch();
+    let own = Outcome::Exited {
+        code: 3,
+        reported: false,
+    };
+    for delay in (0..20).map(Duration::from_millis) {
+        let handle = scene.start(&Behaviour::Exit(3)).await;
+        tokio::time::sleep(delay).await;
+        scene.stop(&handle, PATIENCE).await;
+        let outcome = scene.ended(handle.key).await;
+        assert!(outcome == own || outcome == POLITE, "{outcome:?}");
+        scene.destroy(handle.key).await;
+    }
+}
+
 /// Nothing of the tree is left when the end is told, not even what cut itself loose and takes no notice.
 pub async fn ends_what_the_job_started(subject: &dyn Subject) {
     let mut scene = Scene::new(subject).await;

@@ -110,10 +110,11 @@ pub(super) fn stop(shared: &Shared, key: RunKey, request: StopRequest) -> Result
         .custom_flags(libc::O_NONBLOCK)
         .open(&path);
     match pipe {
-        Ok(mut pipe) => {
-            let sent = pipe.write_all(stop_line(request).as_bytes());
-            sent.map_err(|error| unavailable(&path, &error))
-        }
+        Ok(mut pipe) => match pipe.write_all(stop_line(request).as_bytes()) {
+            // The shim went between the two.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            sent => sent.map_err(|error| unavailable(&path, &error)),
+        },
         // No reader, or no pipe: there is no shim any more, or it has come to its end.
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => match shared.jobs.find_record(key)
@@ -388,7 +389,8 @@ fn take_from_shim(shared: &Shared, key: RunKey, record: &File) -> Result<(), Dri
     if taken(Duration::ZERO)? {
         return Ok(());
     }
-    stop(shared, key, force)?;
+    // Whether it was heard shows in what follows.
+    stop(shared, key, force).ok();
     if taken(END_LIMIT)? {
         return Ok(());
     }

@@ -27,8 +27,10 @@ use crate::{
 
 /// How much of a file is read at once: a few of the longest lines.
 const CHUNK: usize = 4 * lines::MAX_LINE;
-/// How long a follower waits for news before it looks by itself.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a follower waits for news before it looks by itself: never in vain, as far as we know.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How long it waits after an error.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Follows the output of one job.
 struct Follower {
@@ -101,7 +103,7 @@ impl Follower {
                 }
                 Err(error) => {
                     // The file system may recover; meanwhile nobody is served in a busy loop.
-                    tokio::time::sleep(LOOK_AGAIN).await;
+                    tokio::time::sleep(RETRY).await;
                     return Some(Err(error));
                 }
             }

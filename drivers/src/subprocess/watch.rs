@@ -149,7 +149,7 @@ impl Eyes {
                 };
                 self.next_sweep = now + pause;
             }
-            if self.is_stopped() {
+            if !self.wait() {
                 return;
             }
             self.read_exits();
@@ -159,8 +159,8 @@ impl Eyes {
         }
     }
 
-    /// Waits for the next thing to do; whether that is to end.
-    fn is_stopped(&self) -> bool {
+    /// Waits for the next thing to do; whether there is any, and not the end.
+    fn wait(&self) -> bool {
         let now = Instant::now();
         let mut waited = vec![PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
         let mut until = self.next_sweep;
@@ -174,7 +174,9 @@ impl Eyes {
         }
         let left = until.saturating_duration_since(now) + Duration::from_millis(1);
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        poll(&mut waited, timeout).is_ok() && waited[0].any().unwrap_or_default()
+        // Interrupted or not: the caller looks at everything.
+        poll(&mut waited, timeout).ok();
+        !waited[0].any().unwrap_or_default()
     }
 
     fn read_exits(&mut self) {
@@ -191,8 +193,9 @@ impl Eyes {
                     self.next_sweep = Instant::now();
                 }
                 let name = event.name.as_ref().and_then(|name| name.to_str());
-                if let Some((key, Part::Exit)) = name.and_then(parse_name) {
-                    self.told.insert(key);
+                if let Some((key, Part::Exit)) = name.and_then(parse_name)
+                    && self.told.insert(key)
+                {
                     tell_end(&self.shared, key);
                 }
             }

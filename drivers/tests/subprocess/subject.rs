@@ -19,6 +19,20 @@ pub(crate) struct SubprocessSubject {
 /// The control group that jobs get theirs in, where the machine has one to give: with it the same tests run in groups.
 const CGROUP_VARIABLE: &str = "WORKER_TEST_CGROUP";
 
+/// A process that belongs to a job.
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    line: String,
+}
+
+// === impl Process ===
+
+impl Process {
+    pub(crate) fn is_shim(&self) -> bool {
+        self.line.contains("\0__shim\0")
+    }
+}
+
 // === impl SubprocessSubject ===
 
 impl SubprocessSubject {
@@ -71,7 +85,10 @@ impl Subject for SubprocessSubject {
     }
 
     async fn processes(&self, key: RunKey) -> usize {
-        processes(key).iter().filter(|pid| !is_shim(pid)).count()
+        processes(key)
+            .iter()
+            .filter(|process| !process.is_shim())
+            .count()
     }
 
     async fn set_reachable(&self, reachable: bool) {
@@ -103,30 +120,26 @@ impl Subject for SubprocessSubject {
                 .expect("it is memory");
             }
         }
-        for pid in processes(key) {
-            traces += &fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        }
+        traces.extend(processes(key).into_iter().map(|process| process.line));
         traces
     }
 }
 
-/// The pids of everything that carries the mark of a job.
-pub(crate) fn processes(key: RunKey) -> Vec<String> {
+/// Everything that carries the mark of a job, shims and others.
+pub(crate) fn processes(key: RunKey) -> Vec<Process> {
     let mark = format!("WORKER__JOB={key}");
     let entries = fs::read_dir("/proc").expect("there is one").flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    pids.filter(|pid| pid.parse::<u32>().is_ok())
-        .filter(|pid| {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment
-                .split(|&byte| byte == 0)
-                .any(|entry| entry == mark.as_bytes())
-        })
-        .collect()
-}
-
-pub(crate) fn is_shim(pid: &str) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("\0__shim\0"))
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(|pid| {
+        // In this order: a process that has gone meanwhile has no environment any more, and is not taken for another kind.
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let mut entries = environment.split(|&byte| byte == 0);
+        entries
+            .any(|entry| entry == mark.as_bytes())
+            .then_some(Process { pid, line })
+    })
+    .collect()
 }
 
 /// A command that behaves like this.

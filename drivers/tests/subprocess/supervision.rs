@@ -14,7 +14,7 @@ use worker_drivers::{
     subprocess::SubprocessDriver,
 };
 
-use crate::subject::{SubprocessSubject, is_shim, processes};
+use crate::subject::{SubprocessSubject, processes};
 
 /// A job that runs this line.
 fn job(scene: &Scene<'_>, line: &str) -> Job {
@@ -27,12 +27,13 @@ fn job(scene: &Scene<'_>, line: &str) -> Job {
 }
 
 fn shim_of(key: worker_drivers::RunKey) -> Pid {
-    let shims: Vec<_> = processes(key)
-        .into_iter()
-        .filter(|pid| is_shim(pid))
+    let processes = processes(key);
+    let shims: Vec<_> = processes
+        .iter()
+        .filter(|process| process.is_shim())
         .collect();
     assert_eq!(shims.len(), 1, "a job has one shim");
-    Pid::from_raw(shims[0].parse().expect("it is a number"))
+    Pid::from_raw(shims[0].pid)
 }
 
 /// Everything a job of this line wrote, and how it ended.
