@@ -218,10 +218,7 @@ fn unreported(outcome: &Outcome, tail: &[String], state: &StateType) -> Verdict 
 fn crash(outcome: &Outcome, tail: &[String]) -> String {
     let reason = match outcome {
         Outcome::Exited { code, .. } => {
-            format!(
-                "Process exited with status code: {code}. {}",
-                meaning(*code)
-            )
+            format!("Process exited with status code: {code}.{}", meaning(*code))
         }
         Outcome::Signalled { signal, .. } => {
             format!(
@@ -250,11 +247,11 @@ fn with_last_line(mut reason: String, tail: &[String]) -> String {
 
 fn meaning(code: i32) -> &'static str {
     match code {
-        126 => "The command was found but could not be executed.",
-        127 => "The command was not found.",
-        137 => "It was killed, likely for lack of memory (128 + SIGKILL).",
-        143 => "It was asked to end (128 + SIGTERM).",
-        _ => "The log has its last lines.",
+        126 => " The command was found but could not be executed.",
+        127 => " The command was not found.",
+        137 => " It was killed, likely for lack of memory (128 + SIGKILL).",
+        143 => " It was asked to end (128 + SIGTERM).",
+        _ => "",
     }
 }
 

@@ -53,7 +53,7 @@ fn a_plain_command_completes_on_exit_0_and_crashes_on_any_other_with_its_last_wo
     assert_eq!(kind, StateType::Crashed);
     assert_eq!(
         message,
-        "Process exited with status code: 3. The log has its last lines. Last output: last words"
+        "Process exited with status code: 3. Last output: last words"
     );
 }
 
