@@ -77,7 +77,7 @@ pub(crate) struct Query {
     page: Page,
 }
 
-/// A batch of logs is up to 3 MB (4.8 of the worker's protocol), parameters up to 512 kB.
+/// The largest bodies of the reference's clients are batches of logs, of up to 3 MB.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
 // === impl Query ===
