@@ -5,13 +5,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use worker_api::types::{
-    FlowRun, OrchestrationStatus, ProposedState, State, StateType, TransitionId,
+use worker_api::{
+    ApiError,
+    types::{
+        DeploymentId, FlowRun, OrchestrationStatus, ProposedState, State, StateType, TransitionId,
+    },
 };
 use worker_drivers::{LogCursor, RunKey};
 
 use crate::{
-    journal::{Entry, JournalGone, Reporter, Step},
+    journal::{End, Entry, JournalGone, NotStarted, Reporter, Step},
     patience,
     services::Services,
     telemetry::chain,
@@ -25,6 +28,20 @@ pub(crate) enum Claim {
     /// Somebody else's, or nobody's.
     NotOurs,
 }
+
+/// What came of a proposal.
+#[derive(Debug)]
+enum Proposed {
+    /// Ours.
+    Ours,
+    /// Somebody else's, or nobody's.
+    NotOurs,
+    /// Nobody's for ever: the server lets no worker have a flow run whose deployment was deleted, and offers it again at each poll.
+    DeploymentGone(DeploymentId),
+}
+
+/// The server's reason for refusing a flow run whose deployment it cannot find (`SecureFlowConcurrencySlots`, 3.8.8).
+const DEPLOYMENT_NOT_FOUND: &str = "Deployment not found";
 
 /// How old the poll's picture of a flow run may be at its claim. Older ones are read again first, because the server lets a run that another
 /// worker has completed meanwhile become PENDING once more (3.8.8).
@@ -56,34 +73,21 @@ pub(crate) async fn claim(
         claimed: Timestamp::now(),
         workspace: None,
         output: LogCursor::default(),
-        echo: false,
+        shown: false,
     };
     services.journal.record(&entry).await?;
-    let mut proposal = ProposedState::new(StateType::Pending);
-    proposal.state_details.transition_id = Some(entry.transition);
-    let answer = services.client.propose_state(flow_run.id, &proposal).await;
-    services.metrics.claimed(&answer);
-    let ours = match answer {
-        Ok(answer) => {
-            let ours = is_ours(answer.status, answer.state.as_ref(), entry.transition);
-            if !ours {
-                tracing::info!(status = ?answer.status, reason = answer.details.reason, "not claimed");
-            }
-            ours
+    match propose(services, &flow_run, &entry).await {
+        Proposed::Ours => {}
+        Proposed::NotOurs => {
+            services.journal.remove(entry.key).await?;
+            return Ok(Claim::NotOurs);
         }
-        // The answer may be lost while the server has stored the claim, so nobody else could have it any more.
-        Err(error) if error.is_transient() => {
-            tracing::warn!(error = %chain(&error), "claim not answered; asking who has the flow run");
-            is_stored(services, &entry).await
+        Proposed::DeploymentGone(deployment) => {
+            let gone = NotStarted::DeploymentGone(deployment.to_string());
+            entry.step = Step::Over(End::NotStarted(gone));
+            services.journal.record(&entry).await?;
+            return Ok(Claim::Ours(Box::new(entry), Box::new(flow_run)));
         }
-        Err(error) => {
-            tracing::warn!(error = %chain(&error), "not claimed");
-            false
-        }
-    };
-    if !ours {
-        services.journal.remove(entry.key).await?;
-        return Ok(Claim::NotOurs);
     }
     entry.step = Step::Claimed;
     services.journal.note(&entry).await?;
@@ -102,6 +106,50 @@ pub(crate) async fn settle(services: &Services, entry: &mut Entry) -> Result<boo
     }
     services.journal.remove(entry.key).await?;
     Ok(false)
+}
+
+/// Proposes PENDING, and finds out what came of it.
+async fn propose(services: &Services, flow_run: &FlowRun, entry: &Entry) -> Proposed {
+    let mut proposal = ProposedState::new(StateType::Pending);
+    proposal.state_details.transition_id = Some(entry.transition);
+    let answer = services.client.propose_state(flow_run.id, &proposal).await;
+    services.metrics.claimed(&answer);
+    match answer {
+        Ok(answer) if is_ours(answer.status, answer.state.as_ref(), entry.transition) => {
+            Proposed::Ours
+        }
+        Ok(answer) => {
+            let reason = answer.details.reason.unwrap_or_default();
+            tracing::info!(status = ?answer.status, reason, "not claimed");
+            match flow_run.deployment_id {
+                Some(id)
+                    if reason.contains(DEPLOYMENT_NOT_FOUND) && is_gone(services, id).await =>
+                {
+                    Proposed::DeploymentGone(id)
+                }
+                _ => Proposed::NotOurs,
+            }
+        }
+        // The answer may be lost, or mangled on its way, while the server has stored the claim, so nobody else could have it any more.
+        Err(error) if error.is_transient() || matches!(error, ApiError::Unexpected { .. }) => {
+            tracing::warn!(error = %chain(&error), "claim not answered; asking who has the flow run");
+            if is_stored(services, entry).await {
+                Proposed::Ours
+            } else {
+                Proposed::NotOurs
+            }
+        }
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "not claimed");
+            Proposed::NotOurs
+        }
+    }
+}
+
+/// Whether a deployment does not exist any more. Not knowing is no.
+async fn is_gone(services: &Services, deployment: DeploymentId) -> bool {
+    let read = services.client.read_deployment(deployment).await;
+    read.is_err_and(|error| error.is_not_found())
 }
 
 /// Whether the server's answer makes the flow run ours. A rejection that carries our own transition is the answer to a repeated proposal
@@ -143,13 +191,14 @@ async fn is_stored(services: &Services, entry: &Entry) -> bool {
                     .as_ref()
                     .is_some_and(|state| carries(state, entry.transition));
             }
-            Err(error) if error.is_transient() => {
-                tracing::warn!(error = %chain(&error), "cannot tell yet whether the claim was stored");
-                patience.wait().await;
-            }
-            Err(error) => {
+            Err(error) if error.is_not_found() => {
                 tracing::info!(error = %chain(&error), "the claim is void");
                 return false;
+            }
+            // Whatever else is wrong says nothing of the claim, and to forget a stored one would leave the flow run PENDING for ever.
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "cannot tell yet whether the claim was stored");
+                patience.wait().await;
             }
         }
     }

@@ -51,9 +51,9 @@ pub(crate) struct Entry {
     /// How much of its output has reached its log.
     #[serde(default)]
     pub(crate) output: LogCursor,
-    /// Whether its output is also written to the worker's own.
+    /// Whether its output is shown: in its log for a plain command, on the worker's own output for any (`stream_output`).
     #[serde(default)]
-    pub(crate) echo: bool,
+    pub(crate) shown: bool,
 }
 
 /// How far a claimed flow run has come. Each step is written before the next is begun.

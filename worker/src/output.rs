@@ -75,10 +75,10 @@ impl<'a> Output<'a> {
             self.tail.pop_front();
         }
         self.tail.push_back(text.chars().take(TAIL_WIDTH).collect());
-        if self.entry.echo && self.services.echo {
+        if self.entry.shown && self.services.echo {
             echo(&self.entry.name, stream, &text);
         }
-        if let Reporter::Worker { .. } = self.entry.reporter {
+        if self.entry.shown && self.entry.reporter != Reporter::Engine {
             let logger = match stream {
                 OutputStream::Stdout => "prefect.flow_runs.stdout",
                 OutputStream::Stderr => "prefect.flow_runs.stderr",

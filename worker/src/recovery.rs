@@ -105,6 +105,6 @@ async fn adopt(services: &Services, orphan: Owned) -> Option<Entry> {
         claimed: Timestamp::now(),
         workspace: None,
         output: worker_drivers::LogCursor::default(),
-        echo: false,
+        shown: false,
     })
 }

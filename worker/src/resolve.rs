@@ -34,8 +34,8 @@ const READ_LIMIT: std::time::Duration = std::time::Duration::from_mins(10);
 pub(crate) struct Resolved {
     /// Who tells the API how it goes.
     pub(crate) reporter: Reporter,
-    /// Whether its output is also written to the worker's own.
-    pub(crate) echo: bool,
+    /// Whether its output is shown: in its log for a plain command, on the worker's own output for any (`stream_output`).
+    pub(crate) shown: bool,
     deployment: Option<Deployment>,
     command: Option<String>,
     name: String,
@@ -107,7 +107,7 @@ pub(crate) async fn pull_and_plan(
 ) -> Result<Plan, NotStarted> {
     let Resolved {
         reporter,
-        echo: _,
+        shown: _,
         deployment,
         command,
         name,
@@ -321,7 +321,7 @@ fn assemble(
         ));
     }
     let configuration = configuration.into_map();
-    let echo = configuration.get("stream_output") != Some(&Value::Bool(false));
+    let shown = configuration.get("stream_output") != Some(&Value::Bool(false));
     let reporter = if plain {
         Reporter::Worker { failed }
     } else {
@@ -329,7 +329,7 @@ fn assemble(
     };
     Ok(Resolved {
         reporter,
-        echo,
+        shown,
         deployment,
         command,
         name,

@@ -124,7 +124,7 @@ async fn start(
         Err(why) => return Ok(Err(why)),
     };
     entry.reporter = resolved.reporter;
-    entry.echo = resolved.echo;
+    entry.shown = resolved.shown;
     let plan = match resolve::pull_and_plan(services, line, entry, resolved).await {
         Ok(plan) => plan,
         Err(why) => return Ok(Err(why)),

@@ -168,8 +168,8 @@ pub(super) struct Seen {
     pub(super) owner: Owner,
     pub(super) handle: Handle,
     pub(super) phase: Phase,
-    /// Whether what it writes is kept.
-    pub(super) output: bool,
+    /// Whether it was started, and so has files for its output.
+    pub(super) started: bool,
 }
 
 /// Looks at the files of one attempt. A record without a line says that nothing was started yet, and counts as nothing.
@@ -200,7 +200,7 @@ pub(super) fn look(shared: &Shared, key: RunKey) -> io::Result<Option<Seen>> {
         owner: record.intended.owner,
         handle: handle(key, record.started),
         phase,
-        output: record.started.is_some_and(|started| started.output),
+        started: record.started.is_some(),
     }))
 }
 
@@ -299,7 +299,6 @@ fn start(shared: &Shared, plan: &Plan, mut record: File) -> Result<Started, Driv
         program,
         directory: plan.directory.path().to_owned(),
         control_session: plan.control_session,
-        output: plan.keep_output,
         cgroup,
     };
     let order = serde_json::to_string(&order).map_err(|error| failed(error.into()))?;
@@ -327,11 +326,7 @@ fn start(shared: &Shared, plan: &Plan, mut record: File) -> Result<Started, Driv
     shared.children().insert(plan.key, child);
     let line = read_report(report).map_err(failed)?;
     if let Some((pid, shim)) = shim::parse_started(&line) {
-        return Ok(Started {
-            pid,
-            shim,
-            output: plan.keep_output,
-        });
+        return Ok(Started { pid, shim });
     }
     Err(match Failure::parse(&line) {
         Some(failure) => start_failed(plan, &arguments, &failure),

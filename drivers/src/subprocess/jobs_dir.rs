@@ -68,8 +68,6 @@ pub(super) struct Started {
     pub(super) pid: i32,
     /// The process that watches over it.
     pub(super) shim: i32,
-    /// Whether its output is kept.
-    pub(super) output: bool,
 }
 
 /// A job's record, as far as it was written.

@@ -155,7 +155,7 @@ fn look(shared: &Shared, key: RunKey, mut cursor: LogCursor) -> io::Result<Look>
     ] {
         let Some(file) = found(File::open(shared.jobs.file(key, part)))? else {
             // Before the start there is no file. After it, somebody has removed it.
-            if ended && seen.output {
+            if ended && seen.started {
                 lines.push_back(gone(stream, cursor));
             }
             continue;

@@ -28,8 +28,6 @@ pub struct Plan {
     pub environment: Environment,
     /// Whether Prefect's control session is offered to it.
     pub control_session: bool,
-    /// Whether what it writes is kept. If not, it goes to `/dev/null`, as in the reference.
-    pub keep_output: bool,
 }
 
 /// The program of a job.
@@ -103,7 +101,8 @@ pub(super) fn plan(
         workspace,
     } = job;
     let Options {
-        stream_output,
+        // It says who is shown the output, which is the worker's affair. It is kept either way: a crash needs its last lines.
+        stream_output: _,
         working_dir,
     } = Options::read(configuration)?;
     let mut environment = inherit(environment, policy, settings);
@@ -137,7 +136,6 @@ pub(super) fn plan(
         directory,
         environment,
         control_session: runs_engine,
-        keep_output: stream_output,
     })
 }
 

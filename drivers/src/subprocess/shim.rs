@@ -76,8 +76,6 @@ pub(super) struct Order {
     pub(super) directory: PathBuf,
     /// Whether Prefect's control session is offered.
     pub(super) control_session: bool,
-    /// Whether output is kept.
-    pub(super) output: bool,
     pub(super) cgroup: Option<JobGroup>,
 }
 
@@ -176,7 +174,7 @@ impl Shim {
             cgroup: order.cgroup,
             stop: None,
         };
-        shim.write_started(order.output).map_err(|error| {
+        shim.write_started().map_err(|error| {
             shim.force();
             at("writing the record")(error)
         })?;
@@ -184,11 +182,10 @@ impl Shim {
     }
 
     /// Adds the line about the start to the record.
-    fn write_started(&self, output: bool) -> io::Result<()> {
+    fn write_started(&self) -> io::Result<()> {
         let started = Started {
             pid: self.job.as_raw(),
             shim: Pid::this().as_raw(),
-            output,
         };
         let mut line = serde_json::to_vec(&started)?;
         line.push(b'\n');
@@ -447,9 +444,6 @@ fn command(
     session: Option<&Session>,
 ) -> Result<Command, Failure> {
     let output = |part| {
-        if !order.output {
-            return Ok(Stdio::null());
-        }
         let file = OpenOptions::new()
             .append(true)
             .create(true)

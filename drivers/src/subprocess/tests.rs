@@ -31,7 +31,6 @@ fn record(shared: &Shared, key: RunKey) -> std::fs::File {
     let started = Started {
         pid: i32::MAX,
         shim: i32::MAX,
-        output: true,
     };
     let started = serde_json::to_string(&started).expect("it can be written");
     writeln!(file, "{intended}\n{started}").expect("there is room");

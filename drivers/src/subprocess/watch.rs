@@ -361,7 +361,7 @@ fn tell_end(shared: &Shared, key: RunKey) {
             owner,
             handle: _,
             phase: phase @ Phase::Exited(_),
-            output: _,
+            started: _,
         })) => shared.tell_ended(key, &owner, phase),
         // It was removed in the meantime.
         Ok(_) => {}

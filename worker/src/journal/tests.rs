@@ -21,7 +21,7 @@ fn entry(number: u128, step: Step) -> Entry {
             stdout: 3,
             stderr: 4,
         },
-        echo: true,
+        shown: true,
     }
 }
 

@@ -11,11 +11,7 @@ use crate::{
     job::{Outcome, Owner},
 };
 
-const STARTED: Started = Started {
-    pid: 12,
-    shim: 11,
-    output: true,
-};
+const STARTED: Started = Started { pid: 12, shim: 11 };
 
 fn jobs() -> (tempfile::TempDir, JobsDir) {
     let root = tempfile::tempdir().expect("there is room");

@@ -93,7 +93,6 @@ fn a_flow_runs_the_engine_where_its_code_is() {
                 ("TOKEN", "t"),
             ]),
             control_session: true,
-            keep_output: true,
         }
     );
 }
@@ -106,8 +105,6 @@ fn a_command_runs_where_it_was_configured_to() {
     assert_eq!(in_workspace.directory.path(), PathBuf::from("/pulled/repo"));
     job.configuration
         .insert("working_dir".to_owned(), json!("flows"));
-    job.configuration
-        .insert("stream_output".to_owned(), json!(false));
     let plan = planned(&job).expect("it can be planned");
     assert_eq!(
         plan.launch,
@@ -120,7 +117,7 @@ fn a_command_runs_where_it_was_configured_to() {
             field: "working_dir"
         }
     );
-    assert!(!plan.control_session && !plan.keep_output);
+    assert!(!plan.control_session);
     let names: Vec<_> = plan.environment.0.keys().map(String::as_str).collect();
     assert_eq!(names, ["PATH", "PREFECT__FLOW_RUN_ID", "TOKEN"]);
 }
