@@ -16,7 +16,7 @@ use worker_api::types::{Deployment, FlowRunId, LogEntry, LogLevel};
 use worker_drivers::RunKey;
 
 use crate::{
-    journal::{Entry, NotStarted},
+    journal::{Entry, NotStarted, Reporter},
     line::Line,
     services::Services,
     task,
@@ -83,7 +83,7 @@ pub(crate) async fn pull(
         .collect();
     if written.is_empty() {
         if deployment.storage_document_id.is_some() {
-            return Ok(Code::LeftToJob);
+            return left_to_job(entry, "it is in a storage block");
         }
         return in_path(deployment.path.as_deref());
     }
@@ -91,22 +91,18 @@ pub(crate) async fn pull(
     let steps = match steps {
         Ok(steps) => steps,
         Err(unsupported) => {
+            let code = left_to_job(entry, &unsupported.to_string())?;
             let message = format!("The job runs the pull steps itself: {unsupported}.");
             services.run_log.say(id, LogLevel::INFO, message).await;
-            return Ok(Code::LeftToJob);
+            return Ok(code);
         }
     };
     let base = deployment
         .path
         .as_deref()
         .map_or_else(PathBuf::new, PathBuf::from);
-    say(
-        services,
-        id,
-        LogLevel::INFO,
-        format!("Running {} deployment pull step(s)", steps.len()),
-    )
-    .await;
+    let tell = |message: String| say(services, id, LogLevel::INFO, message);
+    tell(format!("Running {} deployment pull step(s)", steps.len())).await;
     let mut place = Place {
         base,
         workspace: None,
@@ -114,33 +110,15 @@ pub(crate) async fn pull(
     };
     for step in &steps {
         let name = step.name();
-        say(
-            services,
-            id,
-            LogLevel::INFO,
-            format!("Executing deployment step: {name}"),
-        )
-        .await;
+        tell(format!("Executing deployment step: {name}")).await;
         if let Err(error) = place.take(services, line, entry, step).await? {
             let reason = format!("pull step {name} failed: {}", chain(&error));
             say(services, id, LogLevel::ERROR, reason.clone()).await;
             return Err(NotStarted::Failed(reason));
         }
-        say(
-            services,
-            id,
-            LogLevel::INFO,
-            format!("Deployment step '{name}' completed successfully"),
-        )
-        .await;
+        tell(format!("Deployment step '{name}' completed successfully")).await;
     }
-    say(
-        services,
-        id,
-        LogLevel::INFO,
-        "All deployment steps completed successfully".to_owned(),
-    )
-    .await;
+    tell("All deployment steps completed successfully".to_owned()).await;
     Ok(place.directory.map_or(Code::InPlace, Code::At))
 }
 
@@ -224,6 +202,16 @@ fn in_path(path: Option<&str>) -> Result<Code, NotStarted> {
         Some(path) if Path::new(path).is_dir() => Ok(Code::At(PathBuf::from(path))),
         Some(path) => Err(NotStarted::Failed(format!(
             "the deployment's path {path} is not a directory on this machine"
+        ))),
+    }
+}
+
+/// Leaves the code to Prefect, which runs in every job but a plain command.
+fn left_to_job(entry: &Entry, why: &str) -> Result<Code, NotStarted> {
+    match entry.reporter {
+        Reporter::Engine => Ok(Code::LeftToJob),
+        Reporter::Worker { failed: _ } => Err(NotStarted::Failed(format!(
+            "this worker cannot get the code of the deployment, and in a plain command nobody else does: {why}"
         ))),
     }
 }

@@ -26,6 +26,9 @@ pub(crate) enum GitError {
         /// What it said.
         source: git2::Error,
     },
+    /// There is nothing at the path.
+    #[error("there is no repository at {0} on this machine")]
+    NoRepository(String),
     /// There is no such branch, tag or commit.
     #[error("{repository} has no branch, tag or commit '{name}'")]
     NoSuchReference {
@@ -62,18 +65,24 @@ fn clone_now(
         commit,
         name: _,
     } = request;
+    // The address may hold a token, which must neither be told nor stay on disk.
+    let shown = &request.shown();
     if branch.is_some() && commit.is_some() {
         return Err(GitError::BranchAndCommit);
+    }
+    if request.is_path() && !Path::new(url).exists() {
+        return Err(GitError::NoRepository(shown.clone()));
     }
     let failed = |doing| {
         move |source| GitError::Failed {
             doing,
-            repository: url.clone(),
+            repository: shown.clone(),
             source,
         }
     };
     let repository = Repository::init(into).map_err(failed("make a directory for"))?;
-    let mut remote = repository.remote("origin", url).map_err(failed("name"))?;
+    repository.remote("origin", shown).map_err(failed("name"))?;
+    let mut remote = repository.remote_anonymous(url).map_err(failed("name"))?;
     let mut options = FetchOptions::new();
     options
         .download_tags(AutotagOption::All)
@@ -92,7 +101,7 @@ fn clone_now(
         head.trim_start_matches("refs/heads/").to_owned()
     };
     let found = find(&repository, &wanted).ok_or_else(|| GitError::NoSuchReference {
-        repository: url.clone(),
+        repository: shown.clone(),
         name: wanted.clone(),
     })?;
     let mut checkout = CheckoutBuilder::new();

@@ -158,10 +158,27 @@ impl GitClone {
         }
     }
 
+    /// The address without user and password, for people.
+    pub(crate) fn shown(&self) -> String {
+        let Some((scheme, rest)) = self.repository.split_once("://") else {
+            return self.repository.clone();
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let host = authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, host)| host);
+        format!("{scheme}://{host}{path}")
+    }
+
+    /// Whether it is on this machine's file system.
+    pub(crate) fn is_path(&self) -> bool {
+        self.scheme().is_none()
+    }
+
     /// The same, with a path made absolute from where the deployment's own path is.
     pub(crate) fn located(&self, base: &Path) -> Self {
         let mut located = self.clone();
-        if self.scheme().is_none() {
+        if self.is_path() {
             located.repository = base.join(&self.repository).to_string_lossy().into_owned();
         }
         located

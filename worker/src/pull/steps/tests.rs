@@ -96,3 +96,22 @@ fn a_name_cannot_lead_out_of_the_workspace() {
     clone.name = Some("../../etc".to_owned());
     assert_eq!(clone.directory_name(), "..-..-etc");
 }
+
+#[test]
+fn an_address_is_shown_without_user_and_password() {
+    for (address, shown) in [
+        ("http://me:token@host:1/a@b.git", "http://host:1/a@b.git"),
+        ("http://token@host", "http://host"),
+        ("http://me:p@ss@host/a", "http://host/a"),
+        ("file:///srv/me@home/a", "file:///srv/me@home/a"),
+        ("/srv/me@home/a", "/srv/me@home/a"),
+    ] {
+        let clone = GitClone {
+            repository: address.to_owned(),
+            branch: None,
+            commit: None,
+            name: None,
+        };
+        assert_eq!(clone.shown(), shown);
+    }
+}
