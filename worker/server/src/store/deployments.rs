@@ -362,7 +362,8 @@ pub(crate) fn pause(tx: &mut Tx<'_>, id: DeploymentId, paused: bool) -> Result<(
 pub(crate) fn delete(tx: &Tx<'_>, id: DeploymentId) -> Result<(), Error> {
     let id = id.to_string();
     tx.execute(
-        "DELETE FROM flow_run WHERE deployment_id = ? AND state_type = 'SCHEDULED'",
+        "DELETE FROM flow_run WHERE deployment_id = ? AND state_type = 'SCHEDULED' AND run_count = 0
+            AND state_name <> 'AwaitingConcurrencySlot'",
         [&id],
     )?;
     match tx.execute("DELETE FROM deployment WHERE id = ?", [&id])? {
