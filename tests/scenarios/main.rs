@@ -1,9 +1,17 @@
 //! The program as its user meets it: on loopback, without Python, without Docker.
 
+mod cancel;
 mod crash;
 mod exec;
+mod faults;
+mod outage;
+mod scene;
+mod secrets;
 mod stage;
+mod together;
 mod usage;
+mod wrong_job;
+mod wrong_pool;
 
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_worker-under-test");

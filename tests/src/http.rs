@@ -18,6 +18,7 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 #[derive(Clone, Copy, Debug)]
 pub struct Api {
     address: SocketAddr,
+    base: &'static str,
 }
 
 /// An answer, whatever its status.
@@ -34,12 +35,20 @@ pub struct Answer {
 impl Api {
     /// The API that listens there.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address }
+        Self {
+            address,
+            base: "/api",
+        }
+    }
+
+    /// What listens there and is no Prefect API, such as a status server: its paths begin at the root.
+    pub fn at_root_of(address: SocketAddr) -> Self {
+        Self { address, base: "" }
     }
 
     /// The base URL, as `PREFECT_API_URL` wants it.
     pub fn url(&self) -> String {
-        format!("http://{}/api", self.address)
+        format!("http://{}{}", self.address, self.base)
     }
 
     /// Reads a path below the base URL.
@@ -62,6 +71,26 @@ impl Api {
         self.must("POST", path, Some(body))
     }
 
+    /// Changes what is at a path below the base URL.
+    ///
+    /// # Panics
+    ///
+    /// When there is no answer or one that is not 2xx.
+    #[track_caller]
+    pub fn patch(&self, path: &str, body: &Value) -> Value {
+        self.must("PATCH", path, Some(body))
+    }
+
+    /// Deletes what is at a path below the base URL.
+    ///
+    /// # Panics
+    ///
+    /// When there is no answer or one that is not 2xx.
+    #[track_caller]
+    pub fn delete(&self, path: &str) -> Value {
+        self.must("DELETE", path, None)
+    }
+
     /// Sends any request and returns whatever comes back.
     pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> io::Result<Answer> {
         let mut stream = TcpStream::connect_timeout(&self.address, TIMEOUT)?;
@@ -70,8 +99,9 @@ impl Api {
         let body = body.map(Value::to_string).unwrap_or_default();
         write!(
             stream,
-            "{method} /api{path} HTTP/1.0\r\nHost: {}\r\nContent-Type: application/json\r\n\
+            "{method} {}{path} HTTP/1.0\r\nHost: {}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.base,
             self.address,
             body.len(),
         )?;

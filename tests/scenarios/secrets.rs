@@ -1,0 +1,257 @@
+//! Secrets stay with those they are for: a canary in each place where one can be given to the worker, and a look into
+//! every place where one could come out.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use http::Method;
+use serde_json::{Value, json};
+use worker_server::Fault;
+use worker_tests::wait;
+
+use crate::{
+    scene::{BOUND, Scene, lines_of, script},
+    stage::POOL,
+};
+
+/// What no place outside of a job may hold. Each test has one of its own, since it looks at the whole machine.
+#[derive(Debug)]
+struct Canary(String);
+
+#[test]
+fn secrets_reach_the_job_and_nothing_else() {
+    let canary = Canary::new("job");
+    let scene = Scene::set();
+    let directory = scene.directory("jobs");
+    let (found, gate) = (directory.join("found"), directory.join("gate"));
+    // Counts what it has without showing it, says who it is, and fails, so that there is more to be told of it.
+    let lines = format!(
+        "env | grep -c {canary} >{found}\necho $$ >>{found}\nfor _ in $(seq 400); do [ -e {gate} ] && exit 3; sleep 0.1; done\n",
+        canary = canary.0,
+        found = found.display(),
+        gate = gate.display()
+    );
+    create_secret_block(&scene, "vault", &canary.named("block"));
+    let run = scene.run(&scene.deploy(
+        "careful",
+        &json!({"job_variables": {
+            "command": script(&directory, "job.sh", &lines),
+            "env": {"BLOCK": "{{ prefect.blocks.secret.vault }}", "VARIABLE": canary.named("variable")},
+        }}),
+    ));
+    let program = scene
+        .worker()
+        .with("PREFECT_API_KEY", canary.named("key"))
+        .with("PREFECT_API_AUTH_STRING", canary.named("user:password"))
+        .with(
+            "PREFECT_CLIENT_CUSTOM_HEADERS",
+            json!({"X-Token": canary.named("header")}).to_string(),
+        );
+    let worker = program.start(&["--pool", POOL, "--log-level", "trace"]);
+    let job = wait::until("the job has looked", BOUND, || {
+        lines_of(&found)
+            .get(1)
+            .cloned()
+            .ok_or_else(|| worker.stderr())
+    });
+    // Prefect's settings go to jobs as the reference passes them on; the other two are the job's own.
+    assert_eq!(lines_of(&found)[0], "5");
+    assert_eq!(canary.processes_with("cmdline"), Vec::<String>::new());
+    let mut allowed = vec![worker.pid().to_string(), parent(&job), job.clone()];
+    let others: Vec<String> = canary
+        .processes_with("environ")
+        .into_iter()
+        // The worker, the shim that starts the job, the job and what that starts.
+        .filter(|pid| !allowed.contains(pid) && parent(pid) != job)
+        .collect();
+    allowed.sort();
+    assert_eq!(others, Vec::<String>::new(), "but for {allowed:?}");
+    canary.must_not_be_below(program.state_dir());
+    fs::write(&gate, "").expect("the directory is writable");
+    scene.wait_for(&run, "Crashed", &worker);
+    wait::until("its log is sent", BOUND, || {
+        let log = scene.log(&run);
+        if log.contains("status code: 3") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
+    let states: Vec<String> = scene.history(&run).iter().map(Value::to_string).collect();
+    canary.must_not_be_in(&states.join("\n"));
+    canary.must_not_be_in(&scene.log(&run));
+    canary.must_not_be_in(&worker.stderr());
+    canary.must_not_be_in(&worker.stdout());
+    canary.must_not_be_below(program.state_dir());
+}
+
+#[test]
+fn what_is_wrong_with_a_job_is_told_without_the_secrets_in_it() {
+    let canary = Canary::new("reason");
+    let scene = Scene::set();
+    scene.forget_types();
+    create_secret_block(&scene, "vault", &canary.named("block"));
+    let given = canary.named("variable");
+    let wrong = [
+        json!({"command": "true", "labels": {"a": [given]}}),
+        json!({"command": "true", "labels": {"a": "{{ prefect.blocks.secret.vault.nope }}"}}),
+        json!({"command": "true", "env": given}),
+        json!({"command": "true", "env": {"A": format!("{given}\0")}}),
+        json!({"command": "true", "stream_output": given}),
+        json!({"command": "true", "working_dir": {"secret": given}}),
+        json!({"command": "true 'open", "env": {"A": "{{ prefect.blocks.secret.vault }}"}}),
+    ];
+    let runs: Vec<String> = wrong
+        .iter()
+        .enumerate()
+        .map(|(number, variables)| {
+            let fields = json!({"job_variables": variables});
+            scene.run(&scene.deploy(&format!("wrong-{number}"), &fields))
+        })
+        .collect();
+    let program = scene.worker();
+    let worker = program.start(&["--pool", POOL, "--log-level", "trace"]);
+    for run in &runs {
+        scene.wait_for(run, "Crashed", &worker);
+        canary.must_not_be_in(&scene.message(run));
+        canary.must_not_be_in(&scene.log(run));
+    }
+    canary.must_not_be_in(&worker.stderr());
+    canary.must_not_be_below(program.state_dir());
+}
+
+#[test]
+fn credentials_that_are_refused_are_named_and_not_repeated() {
+    let canary = Canary::new("refused");
+    let scene = Scene::without_pool();
+    let address = scene.api().url();
+    let with_password = address.replace("//", &format!("//{}@", canary.named("user:password")));
+    for (name, value, advice) in [
+        (
+            "PREFECT_API_KEY",
+            canary.named("key"),
+            "check that PREFECT_API_KEY is valid",
+        ),
+        (
+            "PREFECT_API_AUTH_STRING",
+            canary.named("user:password"),
+            "check that PREFECT_API_AUTH_STRING is the server's",
+        ),
+        ("PREFECT_API_URL", with_password, "check PREFECT_API_URL"),
+    ] {
+        let refused = Fault::Status {
+            code: 401,
+            retry_after: None,
+        };
+        scene
+            .faults()
+            .next(Method::POST, "/work_pools/filter", refused);
+        let finished = scene
+            .worker()
+            .with(name, value)
+            .run(&["pool", "ls", "--log-level", "trace"])
+            .expect_code(1);
+        assert!(finished.stderr.contains(advice), "{finished}");
+        canary.must_not_be_in(&finished.stderr);
+        canary.must_not_be_in(&finished.stdout);
+    }
+}
+
+// === impl Canary ===
+
+impl Canary {
+    fn new(test: &str) -> Self {
+        Self(format!("canary-{}-{test}", std::process::id()))
+    }
+
+    /// A secret that ends so, which only helps to see where it came from.
+    fn named(&self, name: &str) -> String {
+        format!("{}-{name}", self.0)
+    }
+
+    #[track_caller]
+    fn must_not_be_in(&self, text: &str) {
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains(&self.0)).collect();
+        assert!(lines.is_empty(), "{}", lines.join("\n"));
+    }
+
+    /// Fails with the name of each file below a directory that has it.
+    #[track_caller]
+    fn must_not_be_below(&self, directory: &Path) {
+        let mut left = vec![directory.to_owned()];
+        let mut found: Vec<PathBuf> = Vec::new();
+        let mut journals = 0;
+        while let Some(path) = left.pop() {
+            if path.is_dir() && !path.is_symlink() {
+                let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+                left.extend(entries.map(|entry| entry.path()));
+            } else if path.is_file() {
+                journals += usize::from(path.ends_with("journal.db"));
+                if fs::read(&path).is_ok_and(|content| self.is_in(&content)) {
+                    found.push(path);
+                }
+            }
+        }
+        assert_eq!(found, Vec::<PathBuf>::new());
+        assert_eq!(journals, 1, "{} was not looked at", directory.display());
+    }
+
+    /// The ids of the processes that have it in one of their files below `/proc`.
+    fn processes_with(&self, file: &str) -> Vec<String> {
+        let processes = fs::read_dir("/proc").expect("this is Linux");
+        processes
+            .flatten()
+            .filter_map(|process| {
+                let pid = process.file_name().into_string().ok()?;
+                pid.parse::<u32>().ok()?;
+                let content = fs::read(process.path().join(file)).ok()?;
+                self.is_in(&content).then_some(pid)
+            })
+            .collect()
+    }
+
+    fn is_in(&self, content: &[u8]) -> bool {
+        let canary = self.0.as_bytes();
+        content.windows(canary.len()).any(|part| part == canary)
+    }
+}
+
+// === functions ===
+
+/// Makes a block of type secret.
+fn create_secret_block(scene: &Scene, name: &str, value: &str) {
+    let api = scene.api();
+    let kind = json!({"name": "Secret", "slug": "secret"});
+    let kind = api.post("/block_types/", &kind)["id"].clone();
+    let fields = json!({
+        "title": "Secret",
+        "type": "object",
+        "properties": {"value": {"type": "string"}},
+        "secret_fields": ["value"],
+        "block_type_slug": "secret",
+        "block_schema_references": {},
+    });
+    let schema = api.post(
+        "/block_schemas/",
+        &json!({"block_type_id": kind, "fields": fields}),
+    );
+    api.post(
+        "/block_documents/",
+        &json!({
+            "name": name,
+            "block_type_id": kind,
+            "block_schema_id": schema["id"],
+            "data": {"value": value},
+        }),
+    );
+}
+
+/// The id of a process' parent; empty when the process is gone.
+fn parent(pid: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The parent is the second word after the name, which is in parentheses.
+    let words = status.rsplit(") ").next().unwrap_or_default();
+    words.split(' ').nth(1).unwrap_or_default().to_owned()
+}

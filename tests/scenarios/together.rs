@@ -1,0 +1,82 @@
+//! Many runs at once, several workers at one pool, few slots, one poll.
+
+use std::collections::BTreeSet;
+
+use worker_tests::wait;
+
+use crate::{
+    scene::{BOUND, Scene, lines_of, script},
+    stage::POOL,
+};
+
+#[test]
+fn two_workers_share_a_pool_and_each_run_runs_once() {
+    const RUNS: usize = 100;
+    let scene = Scene::set();
+    let directory = scene.directory("jobs");
+    let ran = directory.join("ran");
+    let lines = format!(
+        "echo \"$PREFECT__FLOW_RUN_ID $PREFECT__WORKER_NAME\" >>{}\n",
+        ran.display()
+    );
+    let deployment = scene.deploy_command(&script(&directory, "job.sh", &lines));
+    let (one, other) = (scene.worker(), scene.worker());
+    let one = one.start(&["--pool", POOL, "--name", "one", "--limit", "4"]);
+    let other = other.start(&["--pool", POOL, "--name", "other", "--limit", "4"]);
+    let runs = scene.runs(RUNS, &deployment);
+    for run in &runs {
+        wait::until("the run is Completed", BOUND, || match scene.state(run) {
+            state if state == "Completed" => Ok(()),
+            state => Err(format!("{state}\n{}\n{}", one.stderr(), other.stderr())),
+        });
+    }
+    let lines = lines_of(&ran);
+    assert_eq!(lines.len(), RUNS, "some ran twice: {lines:?}");
+    let column = |number: usize| -> BTreeSet<&str> {
+        lines
+            .iter()
+            .filter_map(|line| line.split(' ').nth(number))
+            .collect()
+    };
+    assert_eq!(column(0), runs.iter().map(String::as_str).collect());
+    assert_eq!(column(1), BTreeSet::from(["one", "other"]), "both had some");
+}
+
+#[test]
+fn no_more_runs_run_at_once_than_there_are_slots() {
+    let scene = Scene::set();
+    let directory = scene.directory("jobs");
+    let ran = directory.join("ran");
+    let lines = format!(
+        "echo + >>{ran}\nsleep 0.2\necho - >>{ran}\n",
+        ran = ran.display()
+    );
+    let deployment = scene.deploy_command(&script(&directory, "job.sh", &lines));
+    let runs = scene.runs(8, &deployment);
+    let program = scene.worker();
+    let worker = program.start(&["--pool", POOL, "--limit", "2"]);
+    scene.wait_for_all(&runs, "Completed", &worker);
+    let (mut now, mut most) = (0, 0);
+    for line in lines_of(&ran) {
+        now += if line == "+" { 1 } else { -1 };
+        most = most.max(now);
+    }
+    assert_eq!(now, 0);
+    assert!(most <= 2, "{most} ran at once");
+}
+
+#[test]
+fn a_worker_that_polls_once_takes_what_is_due_and_ends_when_it_has_ended() {
+    let scene = Scene::set();
+    let deployment = scene.deploy_command("true");
+    let nothing = scene.worker().run(&["--pool", POOL, "--run-once"]);
+    assert_eq!(nothing.code(), 0, "{nothing}");
+    let runs = scene.runs(3, &deployment);
+    let finished = scene
+        .worker()
+        .run(&["--pool", POOL, "--run-once"])
+        .expect_code(0);
+    for run in &runs {
+        assert_eq!(scene.state(run), "Completed", "{finished}");
+    }
+}
