@@ -31,7 +31,7 @@ pub(crate) struct Call {
     method: Method,
     /// Below the base URL, percent-encoded.
     path: String,
-    query: Option<&'static str>,
+    query: Option<String>,
     body: Option<Vec<u8>>,
     /// Its answer holds secrets: no error quotes it.
     confidential: bool,
@@ -106,8 +106,8 @@ impl Call {
     }
 
     /// The same call with a query.
-    pub(crate) fn query(mut self, query: &'static str) -> Self {
-        self.query = Some(query);
+    pub(crate) fn query(mut self, query: impl Into<String>) -> Self {
+        self.query = Some(query.into());
         self
     }
 
@@ -145,7 +145,7 @@ impl Call {
         // The parts are encoded already and `%` is left alone, so nothing changes here.
         let path = format!("{}{}", shared.base.path().trim_end_matches('/'), self.path);
         url.set_path(&path);
-        url.set_query(self.query);
+        url.set_query(self.query.as_deref());
         url
     }
 

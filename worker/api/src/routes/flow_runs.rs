@@ -9,7 +9,7 @@ use crate::{
     ApiError, Client,
     request::Call,
     routes::MAX_PAGE,
-    types::{FlowRun, FlowRunFilter, FlowRunId, OrchestrationResult, ProposedState},
+    types::{FlowRun, FlowRunFilter, FlowRunId, OrchestrationResult, ProposedState, State},
 };
 
 // === impl Client ===
@@ -18,6 +18,13 @@ impl Client {
     /// Reads a flow run. `GET /flow_runs/{id}`: 200, or 404 `Flow run not found`.
     pub async fn read_flow_run(&self, id: FlowRunId) -> Result<FlowRun, ApiError> {
         self.fetch(Call::get(&["flow_runs", &id.to_string()])).await
+    }
+
+    /// Reads every state a flow run has been in, the first one first. `GET /flow_run_states/?flow_run_id=…`: 200; an unknown flow run has
+    /// had none.
+    pub async fn list_flow_run_states(&self, id: FlowRunId) -> Result<Vec<State>, ApiError> {
+        let call = Call::get(&["flow_run_states", ""]).query(format!("flow_run_id={id}"));
+        self.fetch(call).await
     }
 
     /// Reads flow runs, the latest expected start first. `POST /flow_runs/filter`: 200.
