@@ -41,16 +41,22 @@ impl JobConfiguration {
     /// must not have the variable, wherever else it would come from.
     ///
     /// # Errors
-    /// [`TemplateError::Invalid`] when it is not an object. A Kubernetes template may have a list of variables here, which
+    /// [`TemplateError::Invalid`] when it is not an object, or a name in it is none that a variable can have. A Kubernetes template may have a list of variables here, which
     /// is for that driver to read.
     pub fn env(&self) -> Result<BTreeMap<String, Option<String>>, TemplateError> {
         let env = self.object("env")?.into_iter().flatten();
-        Ok(env
-            .map(|(name, value)| {
-                let value = (!value.is_null()).then(|| python::str(value));
-                (name.clone(), value)
-            })
-            .collect())
+        env.map(|(name, value)| {
+            // Past this point it would be another variable than the one that was meant, or none.
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(TemplateError::invalid(
+                    format!("env.{name}"),
+                    "is not a name that an environment variable can have",
+                ));
+            }
+            let value = (!value.is_null()).then(|| python::str(value));
+            Ok((name.clone(), value))
+        })
+        .collect()
     }
 
     /// The labels somebody configured.

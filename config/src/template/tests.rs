@@ -420,3 +420,15 @@ proptest! {
         prop_assert_eq!(filled.configuration, Value::Object(configuration));
     }
 }
+
+#[test]
+fn a_name_that_no_variable_can_have_is_named_without_its_value() {
+    for name in ["", "A=B", "A\0"] {
+        let mut fields = Map::new();
+        fields.insert("env".to_owned(), json!({ name: "secret" }));
+        let error = JobConfiguration::from(fields).env().expect_err(name);
+        let said = error.to_string();
+        assert!(said.starts_with(&format!("env.{name}: ")), "{said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+}
