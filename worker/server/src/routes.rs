@@ -143,7 +143,12 @@ pub(crate) fn router(app: App, interception: Interception) -> Router {
 
 async fn unknown(request: Request) -> Response {
     let (method, path) = (request.method(), request.uri().path());
-    let detail = format!("the embedded API has no {method} {path}; a Prefect server may have it");
+    let detail = if path.starts_with("/api/") {
+        format!("the embedded API has no {method} {path}; a Prefect server may have it")
+    } else {
+        // As the reference says it, so that clients know what it means: the API is elsewhere.
+        "Not Found".to_owned()
+    };
     (StatusCode::NOT_FOUND, Json(json!({ "detail": detail }))).into_response()
 }
 
