@@ -22,6 +22,9 @@ const FLOOR: Duration = Duration::from_millis(250);
 /// The most time between two polls while the API fails.
 const CEILING: Duration = Duration::from_mins(1);
 
+/// The longest that a server's request to be left alone is followed. Longer than any rate limit seen (one minute).
+const LONGEST_ASKED: Duration = Duration::from_mins(5);
+
 /// What to ask for.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
@@ -42,6 +45,8 @@ struct Cadence {
     more: bool,
     failures: u32,
     jitter: f64,
+    /// The server wants to be left alone until then.
+    not_before: Option<Instant>,
 }
 
 /// Polls until its owner drops it. It never ends by itself, whatever the API answers.
@@ -85,7 +90,7 @@ pub(crate) async fn poll(
             }
             Err(error) => {
                 vitals.poll_failed(&error);
-                cadence.failed(Instant::now(), jitter());
+                cadence.failed(Instant::now(), jitter(), error.retry_after());
                 let wait = cadence
                     .next(question.interval)
                     .duration_since(Instant::now());
@@ -116,7 +121,7 @@ fn jitter() -> f64 {
 
 impl Cadence {
     /// The next poll: at once after the start, at the floor while there is more, else after the interval spread by a quarter to both sides;
-    /// after failures the interval doubles up to the ceiling.
+    /// after failures the interval doubles up to the ceiling, and is never shorter than the server asked for.
     fn next(&self, interval: Duration) -> Instant {
         let Some(last) = self.last else {
             return Instant::now();
@@ -127,7 +132,8 @@ impl Cadence {
         let slowed = interval
             .saturating_mul(2_u32.saturating_pow(self.failures.saturating_sub(1)))
             .min(CEILING.max(interval));
-        last + slowed.mul_f64(0.75 + self.jitter / 2.0).max(FLOOR)
+        let next = last + slowed.mul_f64(0.75 + self.jitter / 2.0).max(FLOOR);
+        self.not_before.map_or(next, |asked| next.max(asked))
     }
 
     fn succeeded(&mut self, full: bool, now: Instant, jitter: f64) {
@@ -136,15 +142,18 @@ impl Cadence {
             more: full,
             failures: 0,
             jitter,
+            not_before: None,
         };
     }
 
-    fn failed(&mut self, now: Instant, jitter: f64) {
+    fn failed(&mut self, now: Instant, jitter: f64, retry_after: Option<Duration>) {
         *self = Self {
             last: Some(now),
             more: false,
             failures: self.failures + 1,
             jitter,
+            // A server that asks for hours has most likely a wrong clock.
+            not_before: retry_after.map(|delay| now + delay.min(LONGEST_ASKED)),
         };
     }
 }

@@ -33,10 +33,22 @@ async fn failures_slow_the_polls_down_to_a_ceiling_and_a_success_forgets_them() 
     let mut cadence = Cadence::default();
     let mut waits = Vec::new();
     for _ in 0..6 {
-        cadence.failed(Instant::now(), 0.5);
+        cadence.failed(Instant::now(), 0.5, None);
         waits.push((cadence.next(INTERVAL) - Instant::now()).as_secs());
     }
     assert_eq!(waits, [10, 20, 40, 60, 60, 60]);
     cadence.succeeded(false, Instant::now(), 0.5);
     assert_eq!(cadence.next(INTERVAL) - Instant::now(), INTERVAL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_wants_to_be_left_alone_is_left_alone_within_reason() {
+    for (asked, waited) in [(1, 10), (40, 40), (86_400, 300)] {
+        let mut cadence = Cadence::default();
+        cadence.failed(Instant::now(), 0.5, Some(Duration::from_secs(asked)));
+        let wait = cadence.next(INTERVAL) - Instant::now();
+        assert_eq!(wait, Duration::from_secs(waited));
+        cadence.succeeded(false, Instant::now(), 0.5);
+        assert_eq!(cadence.next(INTERVAL) - Instant::now(), INTERVAL);
+    }
 }
