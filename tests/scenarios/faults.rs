@@ -4,9 +4,10 @@
 //! Each case is a worker of its own with one slot, an API of its own and two runs. The first run meets the fault; that
 //! the second is completed shows that the slot came back.
 
-use std::{panic::resume_unwind, thread, time::Duration};
+use std::{panic::resume_unwind, path::Path, thread, time::Duration};
 
 use http::Method;
+use serde_json::json;
 use worker_server::{Fault, Faults};
 use worker_tests::{program::Running, wait};
 
@@ -27,6 +28,8 @@ enum Request {
     ReadDeployment,
     ReadFlow,
     ReadPool,
+    ReadBlock,
+    ReadVariable,
     SetRunning,
     SetInfrastructure,
     SetLabels,
@@ -73,7 +76,7 @@ const WRONG: [Wrong; 13] = [
 
 /// How the run that meets the fault ends where it is not Completed. These are the answers that only the server itself
 /// gives, and that mean something: what is not there, or will never be accepted.
-const OTHERWISE: [(Request, Wrong, &str); 12] = [
+const OTHERWISE: [(Request, Wrong, &str); 17] = [
     (Request::ReadDeployment, Wrong::NotFound, "Cancelled"),
     (Request::ReadDeployment, Wrong::Conflict, "Crashed"),
     (Request::ReadDeployment, Wrong::Invalid, "Crashed"),
@@ -83,11 +86,41 @@ const OTHERWISE: [(Request, Wrong, &str); 12] = [
     (Request::ReadPool, Wrong::NotFound, "Crashed"),
     (Request::ReadPool, Wrong::Conflict, "Crashed"),
     (Request::ReadPool, Wrong::Invalid, "Crashed"),
+    (Request::ReadBlock, Wrong::NotFound, "Crashed"),
+    (Request::ReadBlock, Wrong::Conflict, "Crashed"),
+    (Request::ReadBlock, Wrong::Invalid, "Crashed"),
+    // A variable that is not there is no error, as under the reference.
+    (Request::ReadVariable, Wrong::Conflict, "Crashed"),
+    (Request::ReadVariable, Wrong::Invalid, "Crashed"),
     // A run that was deleted is nobody's any more; it was not, so it stays as it was.
     (Request::AskForClaim, Wrong::NotFound, "Pending"),
     (Request::ReadRun, Wrong::NotFound, "Running"),
     (Request::SetFinal, Wrong::NotFound, "Running"),
 ];
+
+#[test]
+fn a_run_that_cannot_be_read_holds_up_no_other() {
+    let scene = Scene::set();
+    let run = scene.run(&scene.deploy_command("true"));
+    let poll = format!("/work_pools/{POOL}/get_scheduled_flow_runs");
+    let mut due = scene.api().post(&poll, &json!({}));
+    let entries = due.as_array_mut().expect("a poll is answered with a list");
+    entries.insert(0, json!({"flow_run": {"id": "of-another-time"}}));
+    let (method, path, _) = Request::Poll.route();
+    scene
+        .faults()
+        .next(method, path, Fault::Body(due.to_string()));
+    let program = scene.worker();
+    let worker = program.start(&["--pool", POOL]);
+    scene.wait_for(&run, "Completed", &worker);
+    let said = "cannot read a scheduled flow run, so it is left to other workers";
+    assert!(worker.stderr().contains(said), "{}", worker.stderr());
+    assert!(
+        worker.stderr().contains("of-another-time"),
+        "{}",
+        worker.stderr()
+    );
+}
 
 #[test]
 fn no_run_is_lost_when_the_pool_cannot_be_found() {
@@ -127,6 +160,16 @@ fn no_run_is_lost_when_its_flow_cannot_be_read() {
 #[test]
 fn no_run_is_lost_when_the_template_cannot_be_read() {
     withstands(Request::ReadPool);
+}
+
+#[test]
+fn no_run_is_lost_when_a_block_cannot_be_read() {
+    withstands(Request::ReadBlock);
+}
+
+#[test]
+fn no_run_is_lost_when_a_variable_cannot_be_read() {
+    withstands(Request::ReadVariable);
 }
 
 #[test]
@@ -181,6 +224,12 @@ impl Request {
             Self::Claim => (Method::POST, set_state, 0),
             Self::ReadDeployment => (Method::GET, "/deployments/{id}", 0),
             Self::ReadFlow => (Method::GET, "/flows/{id}", 0),
+            Self::ReadBlock => (
+                Method::GET,
+                "/block_types/slug/{slug}/block_documents/name/{name}",
+                0,
+            ),
+            Self::ReadVariable => (Method::GET, "/variables/name/{name}", 0),
             Self::SetRunning => (Method::POST, set_state, 1),
             Self::SetInfrastructure => (Method::PATCH, "/flow_runs/{id}", 0),
             Self::SetLabels => (Method::PATCH, "/flow_runs/{id}/labels", 0),
@@ -259,12 +308,7 @@ fn case(request: Request, wrong: Wrong) {
     let scene = Scene::set();
     let directory = scene.directory("jobs");
     let (ran, gate) = (directory.join("ran"), directory.join("gate"));
-    let lines = format!(
-        "echo \"$PREFECT__FLOW_RUN_ID\" | tee -a {ran}\nfor _ in $(seq 400); do [ -e {gate} ] && exit 0; sleep 0.1; done; exit 1\n",
-        ran = ran.display(),
-        gate = gate.display()
-    );
-    let deployment = scene.deploy_command(&script(&directory, "job.sh", &lines));
+    let deployment = deploy(&scene, &ran, &gate);
     if request.is_first() {
         wrong.plan(scene.faults(), request);
     }
@@ -322,6 +366,25 @@ fn case(request: Request, wrong: Wrong) {
         let started = ["Completed", "Running"].contains(&scene.state(run).as_str());
         assert_eq!(times, usize::from(started), "{}", worker.stderr());
     }
+}
+
+/// Deploys a job that needs a block and a variable, says that it ran, and ends when the gate is open.
+fn deploy(scene: &Scene, ran: &Path, gate: &Path) -> String {
+    let lines = format!(
+        "echo \"$PREFECT__FLOW_RUN_ID\" | tee -a {ran}\nfor _ in $(seq 400); do [ -e {gate} ] && exit 0; sleep 0.1; done; exit 1\n",
+        ran = ran.display(),
+        gate = gate.display()
+    );
+    scene.create_secret_block("vault", "jewels");
+    let variable = json!({"name": "colour", "value": "blue"});
+    scene.api().post("/variables/", &variable);
+    scene.deploy(
+        "job",
+        &json!({"job_variables": {
+            "command": script(&scene.directory("jobs"), "job.sh", &lines),
+            "env": {"A": "{{ prefect.blocks.secret.vault }}", "B": "{{ prefect.variables.colour }}"},
+        }}),
+    )
 }
 
 fn end_of_first(request: Request, wrong: Wrong) -> &'static str {

@@ -11,6 +11,7 @@ mod stage;
 mod together;
 mod usage;
 mod wrong_job;
+mod wrong_place;
 mod wrong_pool;
 
 /// The program under test.

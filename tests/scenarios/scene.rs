@@ -152,6 +152,29 @@ impl Scene {
             .patch(&pool, &json!({"base_job_template": template}));
     }
 
+    /// Makes a block of type secret.
+    pub(crate) fn create_secret_block(&self, name: &str, value: &str) {
+        let kind = json!({"name": "Secret", "slug": "secret"});
+        let kind = self.api().post("/block_types/", &kind)["id"].clone();
+        let fields = json!({
+            "title": "Secret",
+            "type": "object",
+            "properties": {"value": {"type": "string"}},
+            "secret_fields": ["value"],
+            "block_type_slug": "secret",
+            "block_schema_references": {},
+        });
+        let schema = json!({"block_type_id": kind, "fields": fields});
+        let schema = self.api().post("/block_schemas/", &schema)["id"].clone();
+        let document = json!({
+            "name": name,
+            "block_type_id": kind,
+            "block_schema_id": schema,
+            "data": {"value": value},
+        });
+        self.api().post("/block_documents/", &document);
+    }
+
     /// Deploys to the pool, with whatever fields a deployment may have; its id.
     pub(crate) fn deploy(&self, name: &str, fields: &Value) -> String {
         let flow = self.api().post("/flows/", &json!({"name": "scene"}));

@@ -33,7 +33,7 @@ fn secrets_reach_the_job_and_nothing_else() {
         found = found.display(),
         gate = gate.display()
     );
-    create_secret_block(&scene, "vault", &canary.named("block"));
+    scene.create_secret_block("vault", &canary.named("block"));
     let run = scene.run(&scene.deploy(
         "careful",
         &json!({"job_variables": {
@@ -92,12 +92,13 @@ fn what_is_wrong_with_a_job_is_told_without_the_secrets_in_it() {
     let canary = Canary::new("reason");
     let scene = Scene::set();
     scene.forget_types();
-    create_secret_block(&scene, "vault", &canary.named("block"));
+    scene.create_secret_block("vault", &canary.named("block"));
     let given = canary.named("variable");
     let wrong = [
         json!({"command": "true", "labels": {"a": [given]}}),
         json!({"command": "true", "labels": {"a": "{{ prefect.blocks.secret.vault.nope }}"}}),
         json!({"command": "true", "env": given}),
+        json!({"command": "true", "env": {"A=B": given}}),
         json!({"command": "true", "env": {"A": format!("{given}\0")}}),
         json!({"command": "true", "stream_output": given}),
         json!({"command": "true", "working_dir": {"secret": given}}),
@@ -219,34 +220,6 @@ impl Canary {
 }
 
 // === functions ===
-
-/// Makes a block of type secret.
-fn create_secret_block(scene: &Scene, name: &str, value: &str) {
-    let api = scene.api();
-    let kind = json!({"name": "Secret", "slug": "secret"});
-    let kind = api.post("/block_types/", &kind)["id"].clone();
-    let fields = json!({
-        "title": "Secret",
-        "type": "object",
-        "properties": {"value": {"type": "string"}},
-        "secret_fields": ["value"],
-        "block_type_slug": "secret",
-        "block_schema_references": {},
-    });
-    let schema = api.post(
-        "/block_schemas/",
-        &json!({"block_type_id": kind, "fields": fields}),
-    );
-    api.post(
-        "/block_documents/",
-        &json!({
-            "name": name,
-            "block_type_id": kind,
-            "block_schema_id": schema["id"],
-            "data": {"value": value},
-        }),
-    );
-}
 
 /// The id of a process' parent; empty when the process is gone.
 fn parent(pid: &str) -> String {
