@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use worker_api::{
     ApiError,
     types::{
-        DeploymentId, FlowRun, OrchestrationStatus, ProposedState, State, StateType, TransitionId,
+        DeploymentId, FlowRun, FlowRunId, OrchestrationStatus, ProposedState, State, StateType,
+        TransitionId,
     },
 };
 use worker_drivers::{LogCursor, RunKey};
 
 use crate::{
     journal::{End, Entry, JournalGone, NotStarted, Reporter, Step},
-    patience,
+    patience::Patience,
     services::Services,
     telemetry::chain,
 };
@@ -32,8 +34,10 @@ pub(crate) enum Claim {
 /// What came of a proposal.
 #[derive(Debug)]
 enum Proposed {
-    /// Ours.
-    Ours,
+    /// Ours, with the lease on its deployment's slot, if there is one.
+    Ours(Option<Uuid>),
+    /// Ours, and to be ended: somebody cancelled it in the same moment.
+    Cancelling,
     /// Somebody else's, or nobody's.
     NotOurs,
     /// Nobody's for ever: the server lets no worker have a flow run whose deployment was deleted, and offers it again at each poll.
@@ -46,6 +50,10 @@ const DEPLOYMENT_NOT_FOUND: &str = "Deployment not found";
 /// How old the poll's picture of a flow run may be at its claim. Older ones are read again first, because the server lets a run that another
 /// worker has completed meanwhile become PENDING once more (3.8.8).
 const PICTURE_HOLDS: Duration = Duration::from_millis(500);
+
+/// How long before its time a flow run may be claimed by a proposal that is repeated. The poll looks less far ahead, by default, and what
+/// waits longer was put off meanwhile.
+const NEARLY_DUE: SignedDuration = SignedDuration::from_mins(1);
 
 /// Proposes PENDING for a flow run that is due.
 pub(crate) async fn claim(
@@ -71,25 +79,28 @@ pub(crate) async fn claim(
         step: Step::Claiming,
         reporter: Reporter::Engine,
         claimed: Timestamp::now(),
+        handle: None,
+        lease: None,
         workspace: None,
         output: LogCursor::default(),
         shown: false,
     };
     services.journal.record(&entry).await?;
     match propose(services, &flow_run, &entry).await {
-        Proposed::Ours => {}
+        Proposed::Ours(lease) => {
+            entry.lease = lease;
+            entry.step = Step::Claimed;
+        }
         Proposed::NotOurs => {
             services.journal.remove(entry.key).await?;
             return Ok(Claim::NotOurs);
         }
+        Proposed::Cancelling => entry.step = Step::Over(End::NotStarted(NotStarted::Cancelled)),
         Proposed::DeploymentGone(deployment) => {
             let gone = NotStarted::DeploymentGone(deployment.to_string());
             entry.step = Step::Over(End::NotStarted(gone));
-            services.journal.record(&entry).await?;
-            return Ok(Claim::Ours(Box::new(entry), Box::new(flow_run)));
         }
     }
-    entry.step = Step::Claimed;
     services.journal.note(&entry).await?;
     services
         .metrics
@@ -97,26 +108,49 @@ pub(crate) async fn claim(
     Ok(Claim::Ours(Box::new(entry), Box::new(flow_run)))
 }
 
-/// Finds out whether a claim that an earlier process was about to propose is ours. False: it was forgotten.
-pub(crate) async fn settle(services: &Services, entry: &mut Entry) -> Result<bool, JournalGone> {
-    if is_stored(services, entry).await {
-        entry.step = Step::Claimed;
-        services.journal.record(entry).await?;
-        return Ok(true);
+/// Whose a flow run is that this worker was about to claim, or had claimed and not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// Ours: its state is the one our claim made.
+    Ours,
+    /// Ours to end: somebody cancelled it meanwhile.
+    Cancelling,
+    /// Not ours, or not any more.
+    NotOurs,
+}
+
+/// Asks until the server answers whose a flow run is.
+pub(crate) async fn settle(services: &Services, entry: &Entry) -> Settled {
+    let mut patience = Patience::new();
+    loop {
+        match try_settle(services, entry).await {
+            Ok(settled) => return settled,
+            Err(error) if error.is_not_found() => {
+                tracing::info!(error = %chain(&error), "the claim is void");
+                return Settled::NotOurs;
+            }
+            // Whatever else is wrong says nothing of the claim, and to forget a stored one would leave the flow run PENDING for ever.
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "cannot tell yet whether the claim was stored");
+                patience.wait().await;
+            }
+        }
     }
-    services.journal.remove(entry.key).await?;
-    Ok(false)
 }
 
 /// Proposes PENDING, and finds out what came of it.
 async fn propose(services: &Services, flow_run: &FlowRun, entry: &Entry) -> Proposed {
-    let mut proposal = ProposedState::new(StateType::Pending);
-    proposal.state_details.transition_id = Some(entry.transition);
-    let answer = services.client.propose_state(flow_run.id, &proposal).await;
+    let answer = services
+        .client
+        .propose_state(flow_run.id, &proposal(entry))
+        .await;
     services.metrics.claimed(&answer);
     match answer {
         Ok(answer) if is_ours(answer.status, answer.state.as_ref(), entry.transition) => {
-            Proposed::Ours
+            let state = answer.state.as_ref();
+            Proposed::Ours(
+                state.and_then(|state| state.state_details.deployment_concurrency_lease_id),
+            )
         }
         Ok(answer) => {
             let reason = answer.details.reason.unwrap_or_default();
@@ -131,12 +165,13 @@ async fn propose(services: &Services, flow_run: &FlowRun, entry: &Entry) -> Prop
             }
         }
         // The answer may be lost, or mangled on its way, while the server has stored the claim, so nobody else could have it any more.
-        Err(error) if error.is_transient() || matches!(error, ApiError::Unexpected { .. }) => {
+        Err(error) if error.may_pass() => {
             tracing::warn!(error = %chain(&error), "claim not answered; asking who has the flow run");
-            if is_stored(services, entry).await {
-                Proposed::Ours
-            } else {
-                Proposed::NotOurs
+            match settle(services, entry).await {
+                // The lease, if there is one, is known to the engine, which renews it.
+                Settled::Ours => Proposed::Ours(None),
+                Settled::Cancelling => Proposed::Cancelling,
+                Settled::NotOurs => Proposed::NotOurs,
             }
         }
         Err(error) => {
@@ -144,6 +179,12 @@ async fn propose(services: &Services, flow_run: &FlowRun, entry: &Entry) -> Prop
             Proposed::NotOurs
         }
     }
+}
+
+fn proposal(entry: &Entry) -> ProposedState {
+    let mut proposal = ProposedState::new(StateType::Pending);
+    proposal.state_details.transition_id = Some(entry.transition);
+    proposal
 }
 
 /// Whether a deployment does not exist any more. Not knowing is no.
@@ -176,32 +217,48 @@ async fn is_still_due(services: &Services, polled: &FlowRun) -> bool {
     }
 }
 
-/// Asks until the server answers whether it stored our claim.
-async fn is_stored(services: &Services, entry: &Entry) -> bool {
-    let mut patience = patience::Patience::new();
-    loop {
-        match services
-            .client
-            .read_flow_run(worker_api::types::FlowRunId(entry.key.flow_run))
-            .await
-        {
-            Ok(flow_run) => {
-                return flow_run
-                    .state
-                    .as_ref()
-                    .is_some_and(|state| carries(state, entry.transition));
-            }
-            Err(error) if error.is_not_found() => {
-                tracing::info!(error = %chain(&error), "the claim is void");
-                return false;
-            }
-            // Whatever else is wrong says nothing of the claim, and to forget a stored one would leave the flow run PENDING for ever.
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "cannot tell yet whether the claim was stored");
-                patience.wait().await;
-            }
+async fn try_settle(services: &Services, entry: &Entry) -> Result<Settled, ApiError> {
+    let id = FlowRunId(entry.key.flow_run);
+    let flow_run = services.client.read_flow_run(id).await?;
+    let ours = match &flow_run.state_type {
+        // The proposal may still be on its way. Once a second one is answered, the first comes too late, whatever the answer is.
+        Some(StateType::Scheduled) if entry.step == Step::Claiming && is_nearly_due(&flow_run) => {
+            let answer = services.client.propose_state(id, &proposal(entry)).await?;
+            is_ours(answer.status, answer.state.as_ref(), entry.transition)
         }
-    }
+        // Only the worker that had claimed it can end it.
+        Some(StateType::Cancelling) => {
+            let states = services.client.list_flow_run_states(id).await?;
+            let last_claim = states
+                .iter()
+                .rev()
+                .find(|state| state.kind == StateType::Pending);
+            let cancelling = last_claim.is_some_and(|state| carries(state, entry.transition));
+            return Ok(if cancelling {
+                Settled::Cancelling
+            } else {
+                Settled::NotOurs
+            });
+        }
+        _ => is_claimed_by(&flow_run, entry),
+    };
+    Ok(if ours {
+        Settled::Ours
+    } else {
+        Settled::NotOurs
+    })
+}
+
+fn is_nearly_due(flow_run: &FlowRun) -> bool {
+    flow_run
+        .next_scheduled_start_time
+        .is_none_or(|due| due.duration_since(Timestamp::now()) <= NEARLY_DUE)
+}
+
+/// Whether a flow run is PENDING by the claim of this entry.
+fn is_claimed_by(flow_run: &FlowRun, entry: &Entry) -> bool {
+    let state = flow_run.state.as_ref();
+    state.is_some_and(|state| carries(state, entry.transition))
 }
 
 #[cfg(test)]

@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use worker_api::types::{FlowRunId, ScheduledFlowRun};
 use worker_drivers::{Health, JobEvent, RunKey};
 
-use crate::event::{Command, Event, Gate, Observation, Order, Stage};
+use crate::{
+    event::{Command, Event, Gate, Observation, Order, Stage},
+    journal::Entry,
+};
 
 /// The most flow runs asked for in one poll, and the most that wait here between poll and start: the server's own page (3.8.8).
 const PAGE: usize = 200;
@@ -88,7 +91,7 @@ impl Dispatcher {
             stage: Stage::Working,
             stage_since: None,
             driver_down: None,
-            pool_closed: None,
+            pool_closed: Some("the work pool was not reached yet".to_owned()),
             polled: false,
         }
     }
@@ -100,9 +103,7 @@ impl Dispatcher {
             Event::Polled { due } => self.take_in(due, now),
             Event::Recovered(entries) => {
                 for entry in entries {
-                    self.lives
-                        .insert(FlowRunId(entry.key.flow_run), Life::new());
-                    commands.push(Command::Resume(Box::new(entry)));
+                    self.resume(entry, &mut commands);
                 }
             }
             Event::Started(key) => {
@@ -188,6 +189,18 @@ impl Dispatcher {
 
     pub(crate) fn stage(&self) -> Stage {
         self.stage
+    }
+
+    fn resume(&mut self, entry: Entry, commands: &mut Vec<Command>) {
+        let flow_run = FlowRunId(entry.key.flow_run);
+        if self.lives.contains_key(&flow_run) {
+            return;
+        }
+        self.lives.insert(flow_run, Life::new());
+        commands.push(Command::Resume(Box::new(entry)));
+        if self.stage == Stage::Stopping {
+            self.order(flow_run, Order::Stop, commands);
+        }
     }
 
     fn take_in(&mut self, due: Vec<ScheduledFlowRun>, now: Instant) {

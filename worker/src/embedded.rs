@@ -18,6 +18,15 @@ use crate::state_dir::{self, StateDirError};
 /// How long another process may take to bring its API up before this one gives up on finding it.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
+/// For how long a process wants the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// For one command. A process that stays waits for it to end.
+    Brief,
+    /// For as long as the process lives: others may lean on it.
+    Lasting,
+}
+
 /// The embedded API, and whether this process is the one that runs it.
 #[derive(Debug)]
 pub(crate) struct Embedded {
@@ -54,6 +63,7 @@ impl Embedded {
     pub(crate) async fn attach(
         state_dir: &Path,
         settings: &ServerSettings,
+        stay: Stay,
     ) -> Result<Self, EmbeddedError> {
         let directory = state_dir.join("api");
         let database = directory.join("prefect.db");
@@ -61,14 +71,15 @@ impl Embedded {
         let deadline = tokio::time::Instant::now() + LOOK_LIMIT;
         loop {
             if let Some(lock) = state_dir::try_lock(&directory)? {
-                let server = start(&database, &note, settings).await?;
+                let server = start(&database, &note, settings, stay).await?;
                 return Ok(Self {
                     url: server.url(),
                     database,
                     own: Some((server, lock)),
                 });
             }
-            if let Some(url) = read_url(&note)
+            if let Some((url, holder)) = read_note(&note)
+                && (stay == Stay::Brief || holder == Stay::Lasting)
                 && answers(&url).await
             {
                 return Ok(Self {
@@ -103,6 +114,7 @@ async fn start(
     database: &Path,
     note: &Path,
     settings: &ServerSettings,
+    stay: Stay,
 ) -> Result<Server, EmbeddedError> {
     let failed = |source| EmbeddedError::Start {
         database: database.to_owned(),
@@ -118,7 +130,7 @@ async fn start(
             faults: None,
         }
     };
-    let last = read_url(note).and_then(|url| url.port()).unwrap_or(0);
+    let last = read_note(note).and_then(|(url, _)| url.port()).unwrap_or(0);
     let server = if settings.port == 0 && last != 0 {
         match Server::start(options(settings.host, last)).await {
             Ok(server) => server,
@@ -132,17 +144,30 @@ async fn start(
             .map_err(failed)?
     };
     // Without the note the API works all the same; only other processes do not find it.
+    let text = match stay {
+        Stay::Brief => format!("{} brief", server.url()),
+        Stay::Lasting => server.url().to_string(),
+    };
     let part = note.with_extension("part");
-    if let Err(error) =
-        fs::write(&part, server.url().as_str()).and_then(|()| fs::rename(&part, note))
-    {
+    if let Err(error) = fs::write(&part, text).and_then(|()| fs::rename(&part, note)) {
         tracing::warn!(%error, "other processes will not find the embedded API");
     }
     Ok(server)
 }
 
-fn read_url(note: &Path) -> Option<Url> {
-    fs::read_to_string(note).ok()?.trim().parse().ok()
+/// A note is the URL, and the word `brief` where the one that runs the API will not stay.
+fn read_note(note: &Path) -> Option<(Url, Stay)> {
+    let text = fs::read_to_string(note).ok()?;
+    let mut words = text.split_whitespace();
+    let url = words.next()?.parse().ok()?;
+    Some((
+        url,
+        if words.next() == Some("brief") {
+            Stay::Brief
+        } else {
+            Stay::Lasting
+        },
+    ))
 }
 
 async fn answers(url: &Url) -> bool {

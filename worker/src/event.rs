@@ -72,10 +72,10 @@ pub(crate) enum Order {
     /// Nothing: go on.
     #[default]
     GoOn,
-    /// End the job, because the worker was told to stop.
-    Stop,
     /// End the job, because the flow run is cancelled.
     Cancel,
+    /// End the job, because the worker was told to stop. It outranks a cancel because it also says that time is short.
+    Stop,
 }
 
 /// How far shutdown has come. Each stage outranks those before it.

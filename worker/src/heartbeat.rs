@@ -13,7 +13,7 @@ use worker_config::{
     template::{BaseJobTemplate, TemplateError},
 };
 
-use crate::{event::Event, metrics::Metrics, telemetry::chain};
+use crate::{event::Event, patience::Patience, services::Services, telemetry::chain};
 
 /// What the worker knows of its pool before it has asked.
 #[derive(Clone, Debug)]
@@ -59,18 +59,26 @@ pub(crate) enum PoolError {
     Api(#[from] ApiError),
 }
 
-/// Sends heartbeats until its owner drops it, which is the last thing that happens to a worker: while it drains it is still alive.
+/// Reaches the pool, opens the gate, and sends heartbeats until its owner drops it, which is the last thing that happens to a worker: while it
+/// drains it is still alive. It ends only when the pool is not one that this worker can ever serve.
 pub(crate) async fn beat(
     client: Client,
-    (worker, interval): (String, Duration),
+    (services, interval): (Arc<Services>, Duration),
     wish: PoolWish,
     events_tx: mpsc::Sender<Event>,
-    metrics: Arc<Metrics>,
-) {
+) -> PoolError {
     let client = client.with_retries(0);
+    let pool = match first_contact(&client, &wish).await {
+        Ok(pool) => pool,
+        Err(error) => return error,
+    };
+    services.identity.pool_id.set(pool.id.to_string()).ok();
+    let worker = &services.identity.worker;
+    tracing::info!(pool = %pool.name, "Worker '{worker}' started!");
     let mut told = None;
+    let mut seen = Ok(pool);
     loop {
-        let closed = match ready(&client, &wish).await {
+        let closed = match seen {
             Ok(pool) if pool.is_paused => Some(format!("work pool '{}' is paused", pool.name)),
             Ok(_) => None,
             // An outage is the poller's to see; it does not close the pool.
@@ -84,17 +92,36 @@ pub(crate) async fn beat(
             if let Some(reason) = &closed {
                 tracing::warn!(reason, "claiming nothing");
             }
-            if events_tx.send(Event::Pool(closed.clone())).await.is_err() {
-                return;
-            }
+            // Without a loop there is nobody to tell, and this task ends with it.
+            events_tx.send(Event::Pool(closed.clone())).await.ok();
             told = Some(closed);
         }
-        let sent = client.send_heartbeat(&wish.pool, &worker, interval).await;
-        metrics.heartbeat(sent.is_ok());
+        let sent = client.send_heartbeat(&wish.pool, worker, interval).await;
+        services.metrics.heartbeat(sent.is_ok());
         if let Err(error) = sent {
             tracing::warn!(error = %chain(&error), "heartbeat not sent");
         }
         tokio::time::sleep(interval).await;
+        seen = ready(&client, &wish).await;
+    }
+}
+
+/// Asks for the pool until the API answers: an API that is down or refuses is no reason to end, a pool that cannot be served is.
+async fn first_contact(client: &Client, wish: &PoolWish) -> Result<WorkPool, PoolError> {
+    let mut patience = Patience::new();
+    loop {
+        match ready(client, wish).await {
+            Ok(pool) => return Ok(pool),
+            Err(PoolError::Api(error)) => {
+                tracing::error!(error = %chain(&error), "cannot reach the work pool yet; trying again");
+            }
+            // Its template can be mended while the worker waits, and until then nothing is claimed from it.
+            Err(PoolError::Template { pool: _, source }) => {
+                tracing::error!(error = %chain(&source), "the work pool cannot be used yet");
+            }
+            Err(error) => return Err(error),
+        }
+        patience.wait().await;
     }
 }
 

@@ -45,6 +45,12 @@ pub(crate) struct Entry {
     pub(crate) reporter: Reporter,
     /// When it was claimed.
     pub(crate) claimed: Timestamp,
+    /// What finds its infrastructure, once that exists.
+    #[serde(default)]
+    pub(crate) handle: Option<Handle>,
+    /// The lease on a slot of its deployment, to be renewed while it is held.
+    #[serde(default)]
+    pub(crate) lease: Option<uuid::Uuid>,
     /// The directory its code was pulled into, to be removed at its end.
     #[serde(default)]
     pub(crate) workspace: Option<PathBuf>,
@@ -65,10 +71,12 @@ pub(crate) enum Step {
     Claimed,
     /// The driver is about to be asked; the infrastructure may or may not exist.
     Submitting,
-    /// The infrastructure exists.
-    Submitted(Handle),
+    /// The infrastructure exists; the entry's handle finds it.
+    Submitted,
     /// It is over for the driver, and is to be reported.
     Over(End),
+    /// The API knows its end; what is left of it is to be removed.
+    Reported,
 }
 
 /// How the attempt ended, before it is turned into a state.
@@ -174,11 +182,27 @@ enum Write {
     Remove {
         key: RunKey,
     },
+    /// Nothing, after everything before it.
+    Mark {
+        done_tx: oneshot::Sender<()>,
+    },
+    Holds {
+        key: RunKey,
+        holds_tx: oneshot::Sender<bool>,
+    },
     NextAttempt {
         flow_run: uuid::Uuid,
         at_least: u32,
         attempt_tx: oneshot::Sender<u32>,
     },
+}
+
+// === impl End ===
+
+impl From<NotStarted> for End {
+    fn from(why: NotStarted) -> Self {
+        Self::NotStarted(why)
+    }
 }
 
 // === impl Journal ===
@@ -225,6 +249,29 @@ impl Journal {
             .send(Write::Remove { key })
             .await
             .map_err(|_| JournalGone)
+    }
+
+    /// Whether there is an entry for an attempt now.
+    pub(crate) async fn holds(&self, key: RunKey) -> Result<bool, JournalGone> {
+        let (holds_tx, holds_rx) = oneshot::channel();
+        self.writes_tx
+            .send(Write::Holds { key, holds_tx })
+            .await
+            .map_err(|_| JournalGone)?;
+        holds_rx.await.map_err(|_| JournalGone)
+    }
+
+    /// Whether its thread has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.writes_tx.is_closed()
+    }
+
+    /// Waits until everything that was told it is on disk.
+    pub(crate) async fn settled(&self) -> Result<(), JournalGone> {
+        let (done_tx, done_rx) = oneshot::channel();
+        let mark = Write::Mark { done_tx };
+        self.writes_tx.send(mark).await.map_err(|_| JournalGone)?;
+        done_rx.await.map_err(|_| JournalGone)
     }
 
     /// A number for a new attempt at a flow run that no earlier attempt of this worker had.
@@ -318,6 +365,7 @@ fn write_batch(
     let transaction = connection.transaction()?;
     let mut done = Vec::new();
     let mut attempts = Vec::new();
+    let mut answers = Vec::new();
     for write in batch {
         match write {
             Write::Put { entry, done_tx } => {
@@ -329,6 +377,17 @@ fn write_batch(
                     .prepare_cached("DELETE FROM entries WHERE flow_run = ?1")?
                     .execute(params![key.flow_run.to_string()])?;
             }
+            Write::Holds { key, holds_tx } => {
+                let found = transaction
+                    .prepare_cached("SELECT document FROM entries WHERE flow_run = ?1")?
+                    .query_row(params![key.flow_run.to_string()], |row| {
+                        row.get::<_, String>(0)
+                    })
+                    .optional()?
+                    .and_then(|document| serde_json::from_str::<Entry>(&document).ok());
+                answers.push((holds_tx, found.is_some_and(|entry| entry.key == key)));
+            }
+            Write::Mark { done_tx } => done.push(done_tx),
             Write::NextAttempt {
                 flow_run,
                 at_least,
@@ -342,6 +401,9 @@ fn write_batch(
     // A life that was dropped meanwhile does not wait for its answer any more.
     for done_tx in done {
         done_tx.send(()).ok();
+    }
+    for (holds_tx, holds) in answers {
+        holds_tx.send(holds).ok();
     }
     for (attempt_tx, attempt) in attempts {
         attempt_tx.send(attempt).ok();

@@ -12,6 +12,7 @@ mod event;
 mod fresh;
 mod heartbeat;
 mod journal;
+mod lease;
 mod line;
 mod metrics;
 mod output;
@@ -26,6 +27,9 @@ mod run;
 mod run_log;
 mod services;
 mod shutdown;
+#[cfg(test)]
+mod simulation;
+mod sources;
 mod state_dir;
 mod status;
 mod submit;

@@ -93,7 +93,12 @@ impl Line {
         }
     }
 
-    /// Says that the infrastructure exists.
+    /// What lets others say something about this life while it listens.
+    pub(crate) fn teller(&self) -> mpsc::Sender<Event> {
+        self.events_tx.clone()
+    }
+
+    /// Says that the infrastructure exists, or that the life does no more than wait for its time: another one may start.
     pub(crate) async fn started(&self, key: RunKey) {
         // When the loop is gone there is nobody to tell.
         drop(self.events_tx.send(Event::Started(key)).await);

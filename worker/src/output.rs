@@ -1,12 +1,12 @@
 //! What a job writes: into the flow run's log for plain commands, to the worker's own output where the pool asks for it, and the last lines
 //! into memory, for the reason a crash needs.
 
-use std::{collections::VecDeque, io::Write};
+use std::{collections::VecDeque, io::Write, time::Duration};
 
 use futures::{StreamExt, stream::Fuse};
 
 use worker_api::types::{FlowRunId, LogEntry, LogLevel};
-use worker_drivers::{Handle, LogCursor, LogLine, LogStream, OutputStream};
+use worker_drivers::{Handle, LogCursor, LogLine, LogStream, OutputStream, Recovered};
 
 use crate::{
     journal::{Entry, Reporter},
@@ -22,6 +22,12 @@ const TAIL_WIDTH: usize = 1_000;
 
 /// How many lines may be read between two notes in the journal of how far it came: what a restart may repeat.
 const NOTE_EVERY: u32 = 1_000;
+
+/// How long to wait after a read that failed.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// How long the rest of a job's output may take.
+const REST_LIMIT: Duration = Duration::from_mins(5);
 
 /// The reading of one job's output.
 pub(crate) struct Output<'a> {
@@ -46,17 +52,25 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Reads until the job has ended and everything was read. May be dropped and called again: it goes on where it was.
+    /// Reads until the job has ended and everything was read.
     pub(crate) async fn read(&mut self) {
         while let Some(line) = self.lines.next().await {
             match line {
                 Ok(line) => self.take(line).await,
                 Err(error) => {
-                    tracing::warn!(error = %chain(&error), "the job's output cannot be read");
-                    return;
+                    tracing::warn!(error = %chain(&error), "the job's output cannot be read now");
+                    tokio::time::sleep(AFTER_ERROR).await;
                 }
             }
         }
+    }
+
+    /// Waits until what was read has reached the flow run's log. False: it is still on its way.
+    pub(crate) async fn delivered(&mut self) -> bool {
+        self.services
+            .run_log
+            .flush(FlowRunId(self.entry.key.flow_run))
+            .await
     }
 
     /// The last lines, and how far the output was read.
@@ -94,11 +108,30 @@ impl<'a> Output<'a> {
         }
         self.entry.output = next;
         self.unnoted += 1;
-        if self.unnoted >= NOTE_EVERY {
+        if self.unnoted >= NOTE_EVERY && self.delivered().await {
             self.unnoted = 0;
             // A journal that is gone ends the life at its next step; here it only costs repeated lines.
             drop(self.services.journal.note(&self.entry).await);
         }
+    }
+}
+
+/// Reads what could not be read before the job's end was told: its files are still there, and the API is back.
+pub(crate) async fn read_rest(services: &Services, entry: &Entry) {
+    let Some(handle) = &entry.handle else { return };
+    // An earlier process may have come as far as removing it.
+    if !matches!(
+        services.driver.recover(handle).await,
+        Ok(Recovered::Exited(_))
+    ) {
+        return;
+    }
+    let mut output = Output::new(services, entry.clone(), handle);
+    if tokio::time::timeout(REST_LIMIT, output.read())
+        .await
+        .is_err()
+    {
+        tracing::warn!("not all of the output has reached the log");
     }
 }
 

@@ -1,13 +1,13 @@
 //! The parts of a worker: made, wired to each other, and seen to be alive.
 
-use std::{collections::HashSet, net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
 use tokio::sync::{mpsc, watch};
 
-use worker_api::{
-    Client,
-    types::{FlowRunId, WorkPool},
-};
+use worker_api::{Client, types::FlowRunId};
 use worker_config::settings::Settings;
 use worker_drivers::{Driver, Owner};
 
@@ -19,7 +19,6 @@ use crate::{
     heartbeat::{self, PoolError, PoolWish},
     journal::{Entry, Journal, JournalError},
     metrics::Metrics,
-    patience::Patience,
     poller::{self, Question},
     recovery,
     run_log::{self, RunLog, Shipping},
@@ -27,7 +26,6 @@ use crate::{
     state_dir::StateDir,
     status::{self, Status, Vitals},
     task::{self, Task},
-    telemetry::chain,
 };
 
 /// How many events may wait for the loop. It handles one in microseconds; who sends more waits.
@@ -60,7 +58,7 @@ pub(crate) enum WorkerError {
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The status server's port cannot be had.
-    #[error("status server on {address}")]
+    #[error("the status server cannot listen on {address}; give it another --status-port")]
     Status {
         /// Where it should listen.
         address: SocketAddr,
@@ -70,6 +68,9 @@ pub(crate) enum WorkerError {
     /// A thread could not be started.
     #[error("watchdog thread")]
     Watchdog(#[source] std::io::Error),
+    /// The journal cannot be written any more. What it holds is taken up by the next start.
+    #[error("the journal cannot be written any more; the log says why")]
+    JournalGone,
     /// A part that must not end has ended.
     #[error("the {0} task has ended, which is a defect of this worker")]
     TaskEnded(&'static str),
@@ -106,24 +107,19 @@ pub(crate) struct Wires {
 /// The tasks beside the loop. They end with it.
 pub(crate) struct Parts {
     must_live: Vec<(&'static str, Task<()>)>,
+    /// Ends only when the pool cannot be served.
+    beating: Task<PoolError>,
     _may_end: Task<()>,
     /// Held so that no second worker takes the name while this one runs.
     _state_dir: StateDir,
 }
 
-/// Opens the journal, reaches the pool, and starts everything but the loop.
+/// Opens the journal, and starts everything but the loop. Nothing here waits for the API: probes must find somebody at home.
 pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     let (journal, left) = Journal::open(&setup.state_dir.journal())?;
-    recovery::sweep_workspaces(&setup.state_dir.workspaces(), &left).await;
-    let pool = first_contact(&setup.client, &setup.wish).await?;
     let metrics = Arc::new(Metrics::new(&setup.wish.pool, setup.wish.kind.as_str()));
     let (run_log, ship) = open_run_log(&setup.settings, &setup.client);
-    let services = Arc::new(services(
-        &setup,
-        &pool,
-        journal,
-        (run_log, Arc::clone(&metrics)),
-    ));
+    let services = Arc::new(services(&setup, journal, (run_log, Arc::clone(&metrics))));
     let dispatcher = Dispatcher::new(limits(&setup.settings));
     metrics.slots_limit(limits(&setup.settings).slots);
     let (events_tx, events_rx) = mpsc::channel(EVENTS);
@@ -141,12 +137,21 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
         .chain(ship)
         .collect();
     must_live.extend(begin(&setup, status, (gate_rx, ours_rx), &events_tx));
-    let known = left.iter().map(|entry| entry.key).collect::<HashSet<_>>();
-    let orphans = recovery::adopt_orphans(Arc::clone(&services), known, events_tx.clone());
-    tracing::info!(pool = %pool.name, "Worker '{}' started!", setup.state_dir.worker);
+    let rhythm = (
+        Arc::clone(&services),
+        setup.settings.worker.heartbeat_interval,
+    );
+    let beating = heartbeat::beat(
+        setup.client.clone(),
+        rhythm,
+        setup.wish.clone(),
+        events_tx.clone(),
+    );
+    let orphans = recovery::adopt_orphans(Arc::clone(&services), events_tx.clone());
     Ok(Assembled {
         parts: Parts {
             must_live,
+            beating: task::spawn("heartbeat", beating),
             _may_end: task::spawn("orphans", orphans),
             _state_dir: setup.state_dir,
         },
@@ -169,12 +174,12 @@ fn begin(
     Status { vitals, metrics }: Status,
     (gate_rx, ours_rx): (watch::Receiver<Gate>, mpsc::Receiver<Vec<FlowRunId>>),
     events_tx: &mpsc::Sender<Event>,
-) -> [(&'static str, Task<()>); 3] {
+) -> [(&'static str, Task<()>); 2] {
     let Setup {
         settings,
         client,
         driver: _,
-        state_dir,
+        state_dir: _,
         wish,
         echo: _,
     } = setup;
@@ -184,7 +189,7 @@ fn begin(
         prefetch: settings.worker.prefetch,
         interval: settings.worker.query_interval,
     };
-    let numbers = (vitals, Arc::clone(&metrics));
+    let numbers = (vitals, metrics);
     let polling = poller::poll(
         client.clone(),
         question,
@@ -192,26 +197,16 @@ fn begin(
         events_tx.clone(),
         numbers,
     );
-    let rhythm = (state_dir.worker.clone(), settings.worker.heartbeat_interval);
-    let beating = heartbeat::beat(
-        client.clone(),
-        rhythm,
-        wish.clone(),
-        events_tx.clone(),
-        metrics,
-    );
     let interval = settings.worker.cancellation_interval;
     let looking = cancellation::look(client.clone(), interval, ours_rx, events_tx.clone());
     [
         ("poller", task::spawn("poller", polling)),
-        ("heartbeat", task::spawn("heartbeat", beating)),
         ("cancellation", task::spawn("cancellation", looking)),
     ]
 }
 
 fn services(
     setup: &Setup,
-    pool: &WorkPool,
     journal: Journal,
     (run_log, metrics): (RunLog, Arc<Metrics>),
 ) -> Services {
@@ -232,7 +227,7 @@ fn services(
         identity: Identity {
             owner: Owner(format!("{}/{}", wish.pool, state_dir.worker)),
             worker: state_dir.worker.clone(),
-            pool_id: pool.id.to_string(),
+            pool_id: OnceLock::new(),
             pool: wish.pool.clone(),
         },
         policy: settings.policy.clone(),
@@ -254,25 +249,6 @@ fn limits(settings: &Settings) -> Limits {
         drain: worker.drain_timeout,
         run_once: worker.run_once,
         stop_grace: worker.stop_grace,
-    }
-}
-
-/// Asks for the pool until the API answers: an API that is down or refuses is no reason to end, a pool that cannot be served is.
-async fn first_contact(client: &Client, wish: &PoolWish) -> Result<WorkPool, WorkerError> {
-    let mut patience = Patience::new();
-    loop {
-        match heartbeat::ready(&client.with_retries(0), wish).await {
-            Ok(pool) => return Ok(pool),
-            Err(PoolError::Api(error)) => {
-                tracing::error!(error = %chain(&error), "cannot reach the work pool yet; trying again");
-            }
-            // Its template can be mended while the worker waits, and until then nothing is claimed from it.
-            Err(PoolError::Template { pool: _, source }) => {
-                tracing::error!(error = %chain(&source), "the work pool cannot be used yet");
-            }
-            Err(error) => return Err(error.into()),
-        }
-        patience.wait().await;
     }
 }
 
@@ -320,6 +296,14 @@ impl Parts {
         match self.must_live.iter().find(|(_, task)| task.is_finished()) {
             Some((name, _)) => Err(WorkerError::TaskEnded(name)),
             None => Ok(()),
+        }
+    }
+
+    /// Waits until it is known that the pool cannot be served. Dropping the future loses nothing.
+    pub(crate) async fn hopeless(&mut self) -> WorkerError {
+        match self.beating.ended().await {
+            Ok(error) => error.into(),
+            Err(_panicked) => WorkerError::TaskEnded("heartbeat"),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! What the journal holds is continued. What the engine holds and the journal does not (the journal was lost, or a removal failed) is continued
 //! if its flow run is not over, else removed. Nothing of other workers is looked at.
 
-use std::{collections::HashSet, path::Path, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -20,12 +20,9 @@ use crate::{
     telemetry::chain,
 };
 
-/// Looks after infrastructure without a journal entry, once, after the start. It takes as long as engine and API take to answer.
-pub(crate) async fn adopt_orphans(
-    services: Arc<Services>,
-    known: HashSet<RunKey>,
-    events_tx: mpsc::Sender<Event>,
-) {
+/// Looks after infrastructure without a journal entry, and after workspaces without infrastructure, once, after the start. It takes as long as
+/// engine and API take to answer; meanwhile the worker works, so what is an orphan is decided by the journal as it is then.
+pub(crate) async fn adopt_orphans(services: Arc<Services>, events_tx: mpsc::Sender<Event>) {
     let mut patience = Patience::new();
     let owned = loop {
         match services.driver.list_owned(&services.identity.owner).await {
@@ -36,10 +33,18 @@ pub(crate) async fn adopt_orphans(
             }
         }
     };
-    for orphan in owned
-        .into_iter()
-        .filter(|one| !known.contains(&one.handle.key))
-    {
+    let with_jobs = owned.iter().map(|one| one.handle.key).collect();
+    sweep_workspaces(&services, with_jobs).await;
+    for orphan in owned {
+        // A journal that is gone ends the worker.
+        if services
+            .journal
+            .holds(orphan.handle.key)
+            .await
+            .unwrap_or(true)
+        {
+            continue;
+        }
         if let Some(entry) = adopt(&services, orphan).await
             && events_tx.send(Event::Recovered(vec![entry])).await.is_err()
         {
@@ -48,23 +53,36 @@ pub(crate) async fn adopt_orphans(
     }
 }
 
-/// Removes workspaces that no entry of the journal names.
-pub(crate) async fn sweep_workspaces(workspaces: &Path, entries: &[Entry]) {
-    let live: HashSet<_> = entries
-        .iter()
-        .filter_map(|entry| entry.workspace.clone())
-        .collect();
-    let workspaces = workspaces.to_owned();
-    task::blocking(move || {
-        for found in std::fs::read_dir(&workspaces).into_iter().flatten().flatten() {
-            if !live.contains(&found.path())
-                && let Err(error) = std::fs::remove_dir_all(found.path())
-            {
-                tracing::warn!(%error, workspace = %found.path().display(), "cannot remove a workspace that was left behind");
+/// Removes workspaces of attempts that neither the journal nor the engine knows.
+async fn sweep_workspaces(services: &Services, with_jobs: HashSet<RunKey>) {
+    let workspaces = services.workspaces.clone();
+    let found = task::blocking(move || {
+        let names = std::fs::read_dir(workspaces)
+            .into_iter()
+            .flatten()
+            .flatten();
+        names.map(|entry| entry.path()).collect::<Vec<_>>()
+    });
+    for path in found.await {
+        let key = path
+            .file_name()
+            .and_then(|name| name.to_str()?.parse::<RunKey>().ok());
+        let in_use = match key {
+            Some(key) => {
+                with_jobs.contains(&key) || services.journal.holds(key).await.unwrap_or(true)
             }
+            // Nobody makes anything else here.
+            None => false,
+        };
+        if !in_use {
+            task::blocking(move || {
+                if let Err(error) = std::fs::remove_dir_all(&path) {
+                    tracing::warn!(%error, workspace = %path.display(), "cannot remove a workspace that was left behind");
+                }
+            })
+            .await;
         }
-    })
-    .await;
+    }
 }
 
 async fn adopt(services: &Services, orphan: Owned) -> Option<Entry> {
@@ -99,7 +117,9 @@ async fn adopt(services: &Services, orphan: Owned) -> Option<Entry> {
         key: handle.key,
         name: flow_run.map(|flow_run| flow_run.name).unwrap_or_default(),
         transition: TransitionId::random(),
-        step: Step::Submitted(handle),
+        step: Step::Submitted,
+        handle: Some(handle),
+        lease: None,
         // Without the journal nobody knows any more whether it was a plain command. The engine's rules only ever report what is missing.
         reporter: Reporter::Engine,
         claimed: Timestamp::now(),

@@ -1,7 +1,9 @@
 //! Telling the API how an attempt ended, once the engine has confirmed it: only over a state that is not final, with the reason a person needs.
 
-use worker_api::types::{
-    FlowRun, FlowRunId, LogLevel, OrchestrationStatus, ProposedState, StateType,
+use serde_json::Value;
+use worker_api::{
+    ApiError,
+    types::{FlowRun, FlowRunId, LogLevel, OrchestrationStatus, ProposedState, StateType},
 };
 use worker_drivers::Outcome;
 
@@ -16,6 +18,9 @@ use crate::{
 
 /// How many tries a report gets once the worker was told to stop: the journal keeps it for the next process.
 const TRIES_WHEN_STOPPING: u32 = 3;
+
+/// How often a report is made that the API refuses for what it says. The second one is without its reason; a third would be no better.
+const REFUSALS: u32 = 3;
 
 /// What to do about the state of a flow run whose attempt is over.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,20 +39,29 @@ pub(crate) async fn report(services: &Services, line: &mut Line, entry: &Entry, 
         return true;
     }
     let mut patience = Patience::new();
+    let mut report = Report {
+        explained: false,
+        refused: 0,
+    };
     let mut tries = 0;
     loop {
-        match try_report(services, entry, end).await {
+        match report.try_once(services, entry, end).await {
             Ok(()) => return true,
             Err(error) if error.is_not_found() => {
                 tracing::info!("the flow run was deleted; there is nobody to report to");
                 return true;
             }
+            Err(error) if !error.may_pass() && report.refused >= REFUSALS => {
+                tracing::error!(error = %chain(&error), "the API does not take the end of the flow run; it keeps the state it has");
+                return true;
+            }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "the end is not reported yet");
+                report.refused += u32::from(!error.may_pass());
             }
         }
         tries += 1;
-        if line.order() != Order::GoOn && tries >= TRIES_WHEN_STOPPING {
+        if line.order() == Order::Stop && tries >= TRIES_WHEN_STOPPING {
             return false;
         }
         patience.wait().await;
@@ -66,37 +80,73 @@ fn is_told(end: &End) -> bool {
     )
 }
 
-async fn try_report(
-    services: &Services,
-    entry: &Entry,
-    end: &End,
-) -> Result<(), worker_api::ApiError> {
-    let id = FlowRunId(entry.key.flow_run);
-    let flow_run = services.client.read_flow_run(id).await?;
-    let (proposal, force) = match verdict(entry.reporter, end, &flow_run) {
-        Verdict::Leave => return Ok(()),
-        Verdict::Propose(proposal) => (proposal, false),
-        Verdict::Force(proposal) => (proposal, true),
-    };
-    if proposal.kind != StateType::Completed {
-        explain(services, id, &proposal, end).await;
-    }
-    let answer = if force {
-        services.client.force_state(id, &proposal).await?
-    } else {
-        services.client.propose_state(id, &proposal).await?
-    };
-    let reason = proposal.message.as_deref().unwrap_or_default();
-    match answer.status {
-        OrchestrationStatus::Accept => {
-            tracing::info!(state = %proposal.kind, reason, "reported");
+/// One report, through all its tries.
+struct Report {
+    /// Whether the flow run's log has the reason.
+    explained: bool,
+    /// How often the API refused it for what it says.
+    refused: u32,
+}
+
+impl Report {
+    async fn try_once(
+        &mut self,
+        services: &Services,
+        entry: &Entry,
+        end: &End,
+    ) -> Result<(), ApiError> {
+        let id = FlowRunId(entry.key.flow_run);
+        let flow_run = services.client.read_flow_run(id).await?;
+        if is_anothers(services, entry, &flow_run) {
+            tracing::info!("a newer attempt has the flow run; this one has nothing to report");
+            return Ok(());
         }
-        status => {
-            tracing::info!(state = %proposal.kind, ?status, why = answer.details.reason, "the server keeps another state");
+        let (mut proposal, force) = match verdict(entry.reporter, end, &flow_run) {
+            Verdict::Leave => return Ok(()),
+            Verdict::Propose(proposal) => (proposal, false),
+            Verdict::Force(proposal) => (proposal, true),
+        };
+        if proposal.kind != StateType::Completed && !self.explained {
+            self.explained = true;
+            explain(services, id, &proposal, end).await;
         }
+        if self.refused > 0 {
+            // What is refused can only be the reason, which quotes the job. The true state matters more.
+            proposal.message = None;
+        }
+        let answer = if force {
+            services.client.force_state(id, &proposal).await?
+        } else {
+            services.client.propose_state(id, &proposal).await?
+        };
+        let reason = proposal.message.as_deref().unwrap_or_default();
+        match answer.status {
+            OrchestrationStatus::Accept => {
+                tracing::info!(state = %proposal.kind, reason, "reported");
+            }
+            status => {
+                tracing::info!(state = %proposal.kind, ?status, why = answer.details.reason, "the server keeps another state");
+            }
+        }
+        services.metrics.reported(&proposal.kind);
+        Ok(())
     }
-    services.metrics.reported(&proposal.kind);
-    Ok(())
+}
+
+/// Whether a newer attempt, of another worker, has the flow run: the engine put it back before it ended, or somebody started it again.
+fn is_anothers(services: &Services, entry: &Entry, flow_run: &FlowRun) -> bool {
+    let worker = flow_run
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get("prefect.worker.name"));
+    let other_worker = worker
+        .and_then(Value::as_str)
+        .is_some_and(|name| name != services.identity.worker);
+    let other_infrastructure = match (&flow_run.infrastructure_pid, &entry.handle) {
+        (Some(theirs), Some(ours)) => *theirs != ours.infrastructure_id,
+        _ => false,
+    };
+    other_worker && other_infrastructure
 }
 
 /// Writes the reason and the last lines of output into the flow run's log, where people look first.
@@ -136,6 +186,14 @@ fn verdict(reporter: Reporter, end: &End, flow_run: &FlowRun) -> Verdict {
         // The attempt suspended the flow run or put it back; the next attempt is the server's affair.
         End::Job { .. } if matches!(state, StateType::Paused | StateType::Scheduled) => {
             Verdict::Leave
+        }
+        // It was faster than the signal.
+        End::Job {
+            outcome: Outcome::Exited { code: 0, .. },
+            stopped: Stopped::Shutdown,
+            ..
+        } if reporter != Reporter::Engine => {
+            Verdict::Propose(ProposedState::new(StateType::Completed))
         }
         End::Job {
             outcome: _,
@@ -240,7 +298,8 @@ fn crash(outcome: &Outcome, tail: &[String]) -> String {
 fn with_last_line(mut reason: String, tail: &[String]) -> String {
     if let Some(last) = tail.iter().rev().find(|line| !line.trim().is_empty()) {
         reason.push_str(" Last output: ");
-        reason.push_str(last.trim());
+        // PostgreSQL has no NUL, and would refuse the state for it.
+        reason.push_str(&last.trim().replace('\0', "\u{fffd}"));
     }
     reason
 }

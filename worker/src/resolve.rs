@@ -1,41 +1,32 @@
 //! From a claimed flow run to a plan: deployment, flow, pool template, blocks and variables give one job configuration.
 //!
-//! Everything that turns what people wrote into a job is behind [`resolve`], because a server endpoint may do it one day
+//! Everything that turns what people wrote into a job is behind one function, `resolve`, because a server endpoint may do it one day
 //! (PrefectHQ/prefect#22859).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use worker_api::{
-    ApiError,
-    types::{BlockDocumentId, Deployment, Flow, FlowRun, FlowRunId, LogLevel, WorkPool},
-};
-use worker_config::template::{
-    BaseJobTemplate, JobConfiguration, Lookups, References, TemplateError,
-};
-use worker_drivers::{Environment, Job, Plan, Program};
+use worker_api::types::{Deployment, Flow, FlowRun, LogLevel, WorkPool};
+use worker_config::template::{BaseJobTemplate, JobConfiguration, TemplateError};
+use worker_drivers::{Environment, Job, Plan, Program, RunKey};
 
 use crate::{
     journal::{Entry, NotStarted, Reporter},
     line::Line,
-    patience::Patience,
     pull::{self, Code},
     services::Services,
+    sources::{self, Sources},
     telemetry::chain,
 };
 
-/// How long the API may fail before a claimed flow run is given back: long enough for a restart of the server, short enough that another
-/// worker with a better connection gets it.
-const READ_LIMIT: std::time::Duration = std::time::Duration::from_mins(10);
-
 /// A job that lacks only its code.
-#[derive(Debug)]
-pub(crate) struct Resolved {
+struct Resolved {
     /// Who tells the API how it goes.
-    pub(crate) reporter: Reporter,
-    /// Whether its output is shown: in its log for a plain command, on the worker's own output for any (`stream_output`).
-    pub(crate) shown: bool,
+    reporter: Reporter,
+    /// Whether its output is shown (`stream_output`).
+    shown: bool,
     deployment: Option<Deployment>,
     command: Option<String>,
     name: String,
@@ -44,22 +35,41 @@ pub(crate) struct Resolved {
     configuration: Map<String, Value>,
 }
 
-/// What is read before anything can be resolved.
-struct Sources {
-    flow_run: FlowRun,
-    deployment: Option<Deployment>,
-    flow: Flow,
-    pool: WorkPool,
-}
-
-/// Reads what the flow run was made from, and resolves it.
-pub(crate) async fn resolve(
+/// Resolves a claimed flow run, gets its code to where the job can have it, and plans the job.
+pub(crate) async fn plan(
     services: &Services,
     line: &mut Line,
-    entry: &Entry,
+    entry: &mut Entry,
     flow_run: Option<FlowRun>,
+) -> Result<Plan, NotStarted> {
+    let sources = sources::read(services, line, entry, flow_run).await?;
+    let due = sources.flow_run.next_scheduled_start_time;
+    let resolved = resolve(services, line, sources).await?;
+    entry.reporter = resolved.reporter;
+    entry.shown = resolved.shown;
+    if entry.reporter != Reporter::Engine {
+        // The engine waits for its time by itself, and is better started early; a command knows nothing of time.
+        until_due(line, entry.key, due).await?;
+    }
+    pull_and_plan(services, line, entry, resolved).await
+}
+
+async fn until_due(line: &mut Line, key: RunKey, due: Option<Timestamp>) -> Result<(), NotStarted> {
+    let wait = due.map(|due| due.duration_since(Timestamp::now()));
+    let Some(wait) = wait.and_then(|wait| Duration::try_from(wait).ok()) else {
+        return Ok(());
+    };
+    // Who only waits does not keep others from starting.
+    line.started(key).await;
+    line.unless_ended(tokio::time::sleep(wait)).await
+}
+
+/// Turns what people wrote into one job configuration.
+async fn resolve(
+    services: &Services,
+    line: &mut Line,
+    sources: Sources,
 ) -> Result<Resolved, NotStarted> {
-    let sources = read_sources(services, line, entry, flow_run).await?;
     let template = BaseJobTemplate::parse(&sources.pool.base_job_template)
         .map_err(|error| in_pool(services, &error))?;
     let none = Map::new();
@@ -81,12 +91,12 @@ pub(crate) async fn resolve(
     let filled = template
         .fill(deployed, given, &environment_reader(services))
         .map_err(|error| in_pool(services, &error))?;
-    let mut lookups = look_up(services, line, &filled.references()).await?;
+    let mut lookups = sources::look_up(services, line, &filled.references()).await?;
     let with_blocks = filled
         .with_blocks(&lookups)
         .map_err(|error| in_pool(services, &error))?;
     // What a block brought along may name variables of its own.
-    lookups.variables = look_up(services, line, &with_blocks.references())
+    lookups.variables = sources::look_up(services, line, &with_blocks.references())
         .await?
         .variables;
     let configuration = with_blocks
@@ -98,8 +108,7 @@ pub(crate) async fn resolve(
     assemble(services, sources, configuration, &own)
 }
 
-/// Gets the code to where the job can have it, and plans the job.
-pub(crate) async fn pull_and_plan(
+async fn pull_and_plan(
     services: &Services,
     line: &mut Line,
     entry: &mut Entry,
@@ -143,131 +152,7 @@ pub(crate) async fn pull_and_plan(
         .map_err(|error| NotStarted::Failed(chain(&error)))
 }
 
-async fn read_sources(
-    services: &Services,
-    line: &mut Line,
-    entry: &Entry,
-    flow_run: Option<FlowRun>,
-) -> Result<Sources, NotStarted> {
-    let client = &services.client;
-    let id = FlowRunId(entry.key.flow_run);
-    let flow_run = match flow_run {
-        Some(flow_run) => flow_run,
-        None => insist(line, || client.read_flow_run(id))
-            .await?
-            .map_err(|e| failed(&e))?,
-    };
-    let deployment = match flow_run.deployment_id {
-        None => None,
-        Some(id) => {
-            match insist(line, || {
-                services
-                    .deployments
-                    .read(&id, || client.read_deployment(id))
-            })
-            .await?
-            {
-                Ok(deployment) => Some(deployment),
-                Err(error) if error.is_not_found() => {
-                    return Err(NotStarted::DeploymentGone(id.to_string()));
-                }
-                Err(error) => return Err(failed(&error)),
-            }
-        }
-    };
-    let flow = insist(line, || {
-        services
-            .flows
-            .read(&flow_run.flow_id, || client.read_flow(flow_run.flow_id))
-    })
-    .await?
-    .map_err(|e| failed(&e))?;
-    let pool = insist(line, || {
-        services.pools.read(&services.identity.pool, || {
-            client.read_work_pool(&services.identity.pool)
-        })
-    })
-    .await?
-    .map_err(|e| failed(&e))?;
-    Ok(Sources {
-        flow_run,
-        deployment,
-        flow,
-        pool,
-    })
-}
-
-async fn look_up(
-    services: &Services,
-    line: &mut Line,
-    references: &References,
-) -> Result<Lookups, NotStarted> {
-    let client = &services.client;
-    let mut lookups = Lookups::default();
-    for (type_slug, name) in &references.blocks {
-        let read = insist(line, || client.read_block_document(type_slug, name)).await?;
-        let data = found(read)?.map(|block| block.data);
-        lookups
-            .blocks
-            .insert((type_slug.clone(), name.clone()), data);
-    }
-    for id in &references.block_documents {
-        let parsed: BlockDocumentId = id.parse().map_err(|_| {
-            NotStarted::Failed(format!(
-                "'{id}' in a $ref is not the id of a block document"
-            ))
-        })?;
-        let read = insist(line, || client.read_block_document_by_id(parsed)).await?;
-        lookups
-            .block_documents
-            .insert(id.clone(), found(read)?.map(|block| block.data));
-    }
-    for name in &references.variables {
-        let read = insist(line, || client.find_variable(name))
-            .await?
-            .map_err(|e| failed(&e))?;
-        lookups
-            .variables
-            .insert(name.clone(), read.map(|variable| variable.value));
-    }
-    Ok(lookups)
-}
-
-/// Repeats a read while the API fails in a way that may pass, a refused credential included: a person can mend that, and the flow run is
-/// not at fault.
-async fn insist<T, F>(
-    line: &mut Line,
-    read: impl Fn() -> F,
-) -> Result<Result<T, ApiError>, NotStarted>
-where
-    F: Future<Output = Result<T, ApiError>>,
-{
-    let begun = tokio::time::Instant::now();
-    let mut patience = Patience::new();
-    loop {
-        match line.unless_ended(read()).await? {
-            Err(error) if may_pass(&error) => {
-                if begun.elapsed() > READ_LIMIT {
-                    return Err(NotStarted::PutBack(chain(&error)));
-                }
-                tracing::warn!(error = %chain(&error), "the API does not answer; trying again");
-                line.unless_ended(patience.wait()).await?;
-            }
-            settled => return Ok(settled),
-        }
-    }
-}
-
-/// Whether an error says nothing about the flow run: an outage, a refused credential, a proxy that answers for the server.
-fn may_pass(error: &ApiError) -> bool {
-    error.is_transient()
-        || matches!(
-            error,
-            ApiError::Unauthorized { .. } | ApiError::Unexpected { .. }
-        )
-}
-
-/// Puts together what template, settings and identity say. Pure but for the clock-free inputs it is given.
+/// Puts together what template, settings and identity say, without asking anybody.
 fn assemble(
     services: &Services,
     sources: Sources,
@@ -435,19 +320,6 @@ fn place(configuration: &mut Map<String, Value>, directory: &std::path::Path, pr
 
 fn json(value: &impl serde::Serialize) -> Value {
     serde_json::to_value(value).unwrap_or(Value::Null)
-}
-
-fn failed(error: &ApiError) -> NotStarted {
-    NotStarted::Failed(chain(error))
-}
-
-/// Absent is an answer here: what it means is the template's affair.
-fn found<T>(read: Result<T, ApiError>) -> Result<Option<T>, NotStarted> {
-    match read {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(failed(&error)),
-    }
 }
 
 /// What `{{ $NAME }}` reads: the worker's environment, if its operator allows that.

@@ -8,8 +8,9 @@ use tokio::time::Instant;
 use worker_api::types::{FlowRun, ScheduledFlowRun};
 
 use crate::{
-    claim::{self, Claim},
+    claim::{self, Claim, Settled},
     journal::{End, Entry, JournalGone, NotStarted, Step},
+    lease,
     line::Line,
     output, report, resolve,
     services::Services,
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// What became of a flow run that was due.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// Another worker has it, or the server does not want it run.
     NotOurs,
@@ -45,14 +46,46 @@ pub(crate) async fn live(
 
 /// From where the journal says an earlier process was to the end of the attempt.
 pub(crate) async fn resume(services: &Services, line: &mut Line, mut entry: Entry) -> Ending {
-    if entry.step == Step::Claiming {
-        match claim::settle(services, &mut entry).await {
-            Ok(true) => {}
-            Ok(false) => return Ending::NotOurs,
-            Err(JournalGone) => return Ending::LeftInJournal,
+    match Box::pin(pick_up(services, line, &mut entry)).await {
+        Ok(true) => go_on(services, line, &mut entry, None).await,
+        Ok(false) => Ending::NotOurs,
+        Err(JournalGone) => Ending::LeftInJournal,
+    }
+}
+
+/// Finds out how far an earlier process really came. False: the flow run is not ours any more, and was forgotten.
+async fn pick_up(
+    services: &Services,
+    line: &mut Line,
+    entry: &mut Entry,
+) -> Result<bool, JournalGone> {
+    if entry.step == Step::Submitting
+        && let Some(handle) = submit::find_started(services, line, entry).await
+    {
+        entry.handle = Some(handle);
+        advance(services, entry, Step::Submitted).await?;
+    }
+    // Nothing runs yet, and much may have happened to the flow run while nobody looked.
+    if matches!(
+        entry.step,
+        Step::Claiming | Step::Claimed | Step::Submitting
+    ) {
+        match claim::settle(services, entry).await {
+            Settled::Ours if entry.step == Step::Claiming => {
+                advance(services, entry, Step::Claimed).await?;
+            }
+            Settled::Ours => {}
+            Settled::Cancelling => {
+                let end = End::NotStarted(NotStarted::Cancelled);
+                advance(services, entry, Step::Over(end)).await?;
+            }
+            Settled::NotOurs => {
+                services.journal.remove(entry.key).await?;
+                return Ok(false);
+            }
         }
     }
-    go_on(services, line, &mut entry, None).await
+    Ok(true)
 }
 
 async fn go_on(
@@ -61,40 +94,59 @@ async fn go_on(
     entry: &mut Entry,
     flow_run: Option<FlowRun>,
 ) -> Ending {
-    match to_the_end(services, line, entry, flow_run).await {
+    let lease = entry.lease;
+    let ended = tokio::select! {
+        ended = to_the_end(services, line, entry, flow_run) => ended,
+        never = lease::keep(services, lease) => match never {},
+    };
+    match ended {
         Ok(true) => Ending::Reported,
         Ok(false) | Err(JournalGone) => Ending::LeftInJournal,
     }
 }
 
 /// The straight line itself. The steps are boxed so that a life that watches its job, which is nearly all of its time, is small.
-/// False: the worker leaves before the API could be told.
+///
+/// False: the worker leaves before the API could be told, or nobody can tell how the job is.
 async fn to_the_end(
     services: &Services,
     line: &mut Line,
     entry: &mut Entry,
     flow_run: Option<FlowRun>,
 ) -> Result<bool, JournalGone> {
+    let resumed = flow_run.is_none();
     if matches!(entry.step, Step::Claimed | Step::Submitting)
         && let Err(why) = Box::pin(start(services, line, entry, flow_run)).await?
     {
         // Whatever was begun is removed before anybody is told that it did not start.
-        submit::undo(services, line, entry).await;
+        if !submit::undo(services, line, entry).await {
+            return Ok(false);
+        }
         advance(services, entry, Step::Over(End::NotStarted(why))).await?;
     }
-    if let Step::Submitted(handle) = entry.step.clone() {
+    let mut unread = resumed;
+    if entry.step == Step::Submitted
+        && let Some(handle) = entry.handle.clone()
+    {
         line.started(entry.key).await;
-        let announced = Box::pin(submit::announce(services, entry, &handle));
+        let announced = Box::pin(submit::announce(services, entry, line.teller(), resumed));
         let watched = watch::watch(services, line, entry.clone(), &handle);
-        let ((), (end, output)) = tokio::join!(announced, watched);
-        entry.output = output;
-        advance(services, entry, Step::Over(end)).await?;
+        let ((), watched) = tokio::join!(announced, watched);
+        let Some(watched) = watched else {
+            return Ok(false);
+        };
+        entry.output = watched.delivered;
+        advance(services, entry, Step::Over(watched.end)).await?;
+        (entry.output, unread) = (watched.read, watched.unread);
     }
     let Step::Over(end) = entry.step.clone() else {
         unreachable!("a claimed attempt was started, is submitted, or is over")
     };
     if !Box::pin(report::report(services, line, entry, &end)).await {
         return Ok(false);
+    }
+    if unread {
+        output::read_rest(services, entry).await;
     }
     output::drained(services, entry).await;
     submit::destroy(services, entry).await;
@@ -109,30 +161,15 @@ async fn start(
     entry: &mut Entry,
     flow_run: Option<FlowRun>,
 ) -> Result<Result<(), NotStarted>, JournalGone> {
-    if entry.step == Step::Submitting {
-        match submit::find_started(services, line, entry).await {
-            Ok(Some(handle)) => {
-                advance(services, entry, Step::Submitted(handle)).await?;
-                return Ok(Ok(()));
-            }
-            Ok(None) => {}
-            Err(why) => return Ok(Err(why)),
-        }
-    }
-    let resolved = match resolve::resolve(services, line, entry, flow_run).await {
-        Ok(resolved) => resolved,
-        Err(why) => return Ok(Err(why)),
-    };
-    entry.reporter = resolved.reporter;
-    entry.shown = resolved.shown;
-    let plan = match resolve::pull_and_plan(services, line, entry, resolved).await {
+    let plan = match resolve::plan(services, line, entry, flow_run).await {
         Ok(plan) => plan,
         Err(why) => return Ok(Err(why)),
     };
     advance(services, entry, Step::Submitting).await?;
     match submit::submit(services, line, &plan).await {
         Ok(handle) => {
-            advance(services, entry, Step::Submitted(handle)).await?;
+            entry.handle = Some(handle);
+            advance(services, entry, Step::Submitted).await?;
             Ok(Ok(()))
         }
         Err(why) => Ok(Err(why)),

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -112,19 +112,22 @@ impl RunLog {
             .await;
     }
 
-    /// Waits until the lines of a flow run have been sent, within a limit.
-    pub(crate) async fn flush(&self, flow_run: FlowRunId) {
-        let had_lines = self
-            .unsent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&flow_run);
+    /// Waits until the lines of a flow run have been sent, within a limit. False: they are still on their way.
+    pub(crate) async fn flush(&self, flow_run: FlowRunId) -> bool {
+        let had_lines = self.unsent().remove(&flow_run);
         let Some(items_tx) = self.items_tx.as_ref().filter(|_| had_lines) else {
-            return;
+            return true;
         };
-        if !flush(items_tx, FLUSH_LIMIT).await {
+        let sent = flush(items_tx, FLUSH_LIMIT).await;
+        if !sent {
             tracing::warn!(%flow_run, "the last lines of its log are not sent yet");
+            self.unsent().insert(flow_run);
         }
+        sent
+    }
+
+    fn unsent(&self) -> MutexGuard<'_, HashSet<FlowRunId>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until everything has been sent, within a limit: for the end of the worker.

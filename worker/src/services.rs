@@ -1,6 +1,11 @@
 //! What every life needs of the world, gathered once.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use worker_api::{
     Client,
@@ -49,8 +54,8 @@ pub(crate) struct Services {
 pub(crate) struct Identity {
     /// Its name on the server.
     pub(crate) worker: String,
-    /// The pool's id, as the server gave it.
-    pub(crate) pool_id: String,
+    /// The pool's id, once the server has said it; nothing is claimed before.
+    pub(crate) pool_id: OnceLock<String>,
     /// The name of the pool it polls.
     pub(crate) pool: String,
     /// Whose infrastructure it touches: the same after a restart.

@@ -1,13 +1,16 @@
 //! From a plan to infrastructure that exists, and back: submit, announce, destroy.
 
 use serde_json::{Map, Value};
-use tokio::time::{Duration, Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
-use worker_api::types::{FlowRunId, ProposedState, StateType};
+use worker_api::types::{FlowRunId, OrchestrationStatus, ProposedState, StateType};
 use worker_drivers::{DriverError, Handle, Plan};
 
 use crate::{
-    event::Order,
+    event::{Event, Order},
     journal::{Entry, NotStarted, Reporter},
     line::Line,
     patience::Patience,
@@ -67,41 +70,49 @@ pub(crate) async fn find_started(
     services: &Services,
     line: &mut Line,
     entry: &Entry,
-) -> Result<Option<Handle>, NotStarted> {
+) -> Option<Handle> {
     let mut patience = Patience::new();
     loop {
         match services.driver.list_owned(&services.identity.owner).await {
             Ok(owned) => {
                 let found = owned.into_iter().find(|one| one.handle.key == entry.key);
-                return Ok(found.map(|one| one.handle));
+                return found.map(|one| one.handle);
             }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "cannot see yet whether the job was started");
-                line.unless_ended(patience.wait()).await?;
+                // An order changes nothing about that: what may run has to be found before it can be ended.
+                patience.wait().await;
             }
+        }
+        if line.order() == Order::Stop {
+            // The journal keeps the question for the process that follows.
+            std::future::pending::<()>().await;
         }
     }
 }
 
-/// Tells the API what there is to know of new infrastructure. All of it is of use to people and none of it to the job, so nothing waits
-/// for it but the end, and what fails is only logged.
-pub(crate) async fn announce(services: &Services, entry: &Entry, handle: &Handle) {
+/// Tells the API what there is to know of new infrastructure. Nothing waits for it but the end, and what fails is only logged.
+///
+/// For infrastructure that an earlier process started, only what that process may not have come to is told.
+pub(crate) async fn announce(
+    services: &Services,
+    entry: &Entry,
+    events_tx: mpsc::Sender<Event>,
+    resumed: bool,
+) {
     let flow_run = FlowRunId(entry.key.flow_run);
+    if resumed && !is_still_pending(services, flow_run).await {
+        return;
+    }
+    let Some(handle) = &entry.handle else { return };
     let id = &handle.infrastructure_id;
     let said = format!(
         "Worker '{}' has started it, attempt {}: {} {id}.",
         services.identity.worker, entry.key.attempt, handle.kind
     );
     services.run_log.mention(flow_run, said).await;
-    if let Reporter::Worker { failed: _ } = entry.reporter {
-        match services
-            .client
-            .propose_state(flow_run, &ProposedState::new(StateType::Running))
-            .await
-        {
-            Ok(_) => {}
-            Err(error) => tracing::warn!(error = %chain(&error), "cannot say that it runs"),
-        }
+    if entry.reporter != Reporter::Engine {
+        announce_running(services, flow_run, &events_tx).await;
     }
     let labels = run_labels(services);
     let (stored, labelled) = tokio::join!(
@@ -116,30 +127,67 @@ pub(crate) async fn announce(services: &Services, entry: &Entry, handle: &Handle
     }
 }
 
+async fn announce_running(
+    services: &Services,
+    flow_run: FlowRunId,
+    events_tx: &mpsc::Sender<Event>,
+) {
+    match services
+        .client
+        .propose_state(flow_run, &ProposedState::new(StateType::Running))
+        .await
+    {
+        Ok(answer) if answer.status == OrchestrationStatus::Accept => {}
+        Ok(answer) => {
+            tracing::info!(status = ?answer.status, reason = answer.details.reason, "the server does not want it to run");
+            let state = answer.state.map(|state| state.kind);
+            if matches!(state, Some(StateType::Cancelling | StateType::Cancelled)) {
+                // When the loop is gone there is nobody to end it for.
+                drop(events_tx.send(Event::Cancelled(vec![flow_run])).await);
+            }
+        }
+        Err(error) => tracing::warn!(error = %chain(&error), "cannot say that it runs"),
+    }
+}
+
+async fn is_still_pending(services: &Services, flow_run: FlowRunId) -> bool {
+    match services.client.read_flow_run(flow_run).await {
+        Ok(flow_run) => flow_run.state_type == Some(StateType::Pending),
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "cannot see what the API knows of the job");
+            false
+        }
+    }
+}
+
 /// The labels that tie a flow run to its worker and pool, as the reference writes them (`BaseWorker`, 3.8.8).
 fn run_labels(services: &Services) -> Map<String, Value> {
     [
         ("prefect.worker.name", services.identity.worker.as_str()),
         ("prefect.worker.type", services.driver.kind().as_str()),
         ("prefect.work-pool.name", services.identity.pool.as_str()),
-        ("prefect.work-pool.id", services.identity.pool_id.as_str()),
+        (
+            "prefect.work-pool.id",
+            services.identity.pool_id.get().map_or("", String::as_str),
+        ),
     ]
     .into_iter()
     .map(|(key, value)| (key.to_owned(), Value::from(value)))
     .collect()
 }
 
-/// Makes sure that nothing is left of an attempt that did not start. Until it succeeds nobody is told that it did not: what is reported dead
-/// must not come alive later.
-pub(crate) async fn undo(services: &Services, line: &mut Line, entry: &Entry) {
+/// Makes sure that nothing is left of an attempt that did not start: what is reported dead must not come alive later. False: the worker
+/// leaves before the engine could be asked, and the journal keeps the attempt as it is.
+pub(crate) async fn undo(services: &Services, line: &mut Line, entry: &Entry) -> bool {
     let mut patience = Patience::new();
     while let Err(error) = services.driver.destroy(entry.key).await {
         tracing::warn!(error = %chain(&error), "cannot remove what may have been begun; trying again");
-        patience.wait().await;
         if line.order() == Order::Stop {
-            break;
+            return false;
         }
+        patience.wait().await;
     }
+    true
 }
 
 /// Removes infrastructure and workspace of an attempt that is reported. What fails is found again by the janitor of the next start.

@@ -74,6 +74,11 @@ const THREAD_STACK: usize = 512 * 1024;
 // === impl Task ===
 
 impl<T> Task<T> {
+    /// Waits for the task's end. Dropping the future loses nothing; after the end it must not be asked again.
+    pub(crate) async fn ended(&mut self) -> Result<T, String> {
+        (&mut self.handle).await.map_err(|error| describe(&error))
+    }
+
     /// Whether the task has ended.
     pub(crate) fn is_finished(&self) -> bool {
         self.handle.is_finished()

@@ -19,56 +19,87 @@ const OUTPUT_LIMIT: Duration = Duration::from_secs(30);
 /// How long after a request to stop it is made again, if the job still runs: the grace and then this.
 const STOP_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// Watches one job to its end, and says how it ended and how far its output was read.
+/// What the watch over one job brought.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// How the job ended.
+    pub(crate) end: End,
+    /// How far its output has surely reached its log: where a process after this one would read on.
+    pub(crate) delivered: LogCursor,
+    /// How far its output was read.
+    pub(crate) read: LogCursor,
+    /// Whether there may be more of it.
+    pub(crate) unread: bool,
+}
+
+/// Watches one job to its end. None: its handle is one that this driver does not know, so nobody here can tell how it is.
 pub(crate) async fn watch(
     services: &Services,
     line: &mut Line,
     entry: Entry,
     handle: &Handle,
-) -> (End, LogCursor) {
+) -> Option<Watched> {
+    let from = entry.output;
     let mut output = Output::new(services, entry, handle);
-    let (outcome, stopped) = {
+    let (ended, unread) = {
         let reading = output.read();
         tokio::pin!(reading);
         let ending = end_of(services, line, handle);
         tokio::pin!(ending);
-        let outcome = tokio::select! {
-            outcome = &mut ending => outcome,
-            // The output may be complete before the end is known; the other way round is the rule.
-            () = &mut reading => ending.await,
+        let mut read = false;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut ending => break ended?,
+                // The output may be complete before the end is known; the other way round is the rule.
+                () = &mut reading, if !read => read = true,
+            }
         };
-        outcome
+        // The same reading goes on, so that a line on its way is not lost.
+        let unread = !read
+            && tokio::time::timeout(OUTPUT_LIMIT, &mut reading)
+                .await
+                .is_err();
+        (ended, unread)
     };
-    if tokio::time::timeout(OUTPUT_LIMIT, output.read())
-        .await
-        .is_err()
-    {
-        tracing::warn!("not all of the output could be read");
-    }
-    let (tail, cursor) = output.into_tail();
+    let (outcome, stopped) = ended;
+    let safe = output.delivered().await;
+    let (tail, read) = output.into_tail();
+    let delivered = if safe { read } else { from };
     services.metrics.finished(&outcome);
-    (
-        End::Job {
+    Some(Watched {
+        end: End::Job {
             outcome,
             tail,
             stopped,
         },
-        cursor,
-    )
+        delivered,
+        read,
+        unread,
+    })
 }
 
-async fn end_of(services: &Services, line: &mut Line, handle: &Handle) -> (Outcome, Stopped) {
+async fn end_of(
+    services: &Services,
+    line: &mut Line,
+    handle: &Handle,
+) -> Option<(Outcome, Stopped)> {
     // The end may have come before this life could be told of it: before its line existed, or before a restart.
     let mut doubt = true;
     let mut asked = Order::GoOn;
+    let mut stopped = Stopped::No;
     let mut ask_again = None;
     loop {
-        if doubt && let Some(outcome) = ask(services, handle).await {
-            return (outcome, reason(asked));
+        if doubt {
+            match ask(services, handle).await {
+                Asked::Ended(outcome) => return Some((outcome, stopped)),
+                Asked::Unknown => return None,
+                Asked::GoesOn => {}
+            }
         }
         doubt = false;
         if line.order() > asked || ask_again.is_some_and(|at| at <= Instant::now()) {
             asked = line.order();
+            stopped = stopped_by(asked, stopped);
             ask_again = Some(stop(services, handle, asked).await);
         }
         let remind = async {
@@ -80,7 +111,7 @@ async fn end_of(services: &Services, line: &mut Line, handle: &Handle) -> (Outco
         tokio::select! {
             told = line.told(asked) => match told {
                 Told::Observed(Observation::Phase(key, Phase::Exited(outcome))) if key == handle.key => {
-                    return (outcome, reason(asked));
+                    return Some((outcome, stopped));
                 }
                 // The snapshot may be older than the job, so the engine is asked about this one.
                 Told::Observed(Observation::Absent) => doubt = true,
@@ -92,22 +123,31 @@ async fn end_of(services: &Services, line: &mut Line, handle: &Handle) -> (Outco
     }
 }
 
-/// Asks the engine about this one job. None: it runs, or nobody can tell.
-async fn ask(services: &Services, handle: &Handle) -> Option<Outcome> {
+/// What the engine says of one job.
+enum Asked {
+    Ended(Outcome),
+    /// It runs, or the engine cannot be asked now.
+    GoesOn,
+    /// It is not one that this driver can look after.
+    Unknown,
+}
+
+async fn ask(services: &Services, handle: &Handle) -> Asked {
     match services.driver.recover(handle).await {
-        Ok(Recovered::Running) => None,
-        Ok(Recovered::Exited(outcome)) => Some(outcome),
-        Ok(Recovered::Missing) => Some(Outcome::Lost {
+        Ok(Recovered::Running) => Asked::GoesOn,
+        Ok(Recovered::Exited(outcome)) => Asked::Ended(outcome),
+        Ok(Recovered::Missing) => Asked::Ended(Outcome::Lost {
             reason: "it was removed by somebody else, or its machine was restarted".to_owned(),
         }),
-        // Unreachable is not dead: the events stream brings a snapshot when the engine is back.
+        // Unreachable is not dead. The next event, snapshot or order brings the next question.
         Ok(Recovered::Unreachable { reason }) => {
             tracing::warn!(reason, "the engine cannot be asked about the job");
-            None
+            Asked::GoesOn
         }
-        Err(error) => Some(Outcome::Lost {
-            reason: chain(&error),
-        }),
+        Err(error) => {
+            tracing::error!(error = %chain(&error), version = handle.version, "the job cannot be looked after by this worker; run the one that started it");
+            Asked::Unknown
+        }
     }
 }
 
@@ -133,10 +173,11 @@ async fn stop(services: &Services, handle: &Handle, order: Order) -> Instant {
     }
 }
 
-fn reason(asked: Order) -> Stopped {
-    match asked {
-        Order::GoOn => Stopped::No,
-        Order::Stop => Stopped::Shutdown,
+/// Why the job is being ended: the first reason that was given, but that a cancel is always one.
+fn stopped_by(order: Order, before: Stopped) -> Stopped {
+    match order {
         Order::Cancel => Stopped::Cancelled,
+        Order::Stop if before == Stopped::No => Stopped::Shutdown,
+        Order::Stop | Order::GoOn => before,
     }
 }

@@ -40,7 +40,7 @@ pub(crate) enum Farewell {
 /// Runs a worker until a stage of shutdown or the end of its work ends it.
 pub(crate) async fn run(
     setup: Setup,
-    mut stages_rx: mpsc::Receiver<Stage>,
+    stages_rx: mpsc::Receiver<Stage>,
 ) -> Result<Farewell, WorkerError> {
     let Assembled {
         parts,
@@ -48,11 +48,7 @@ pub(crate) async fn run(
         dispatcher,
         wires,
         left,
-    } = tokio::select! {
-        assembled = Box::pin(parts::assemble(setup)) => assembled?,
-        // Told to end before the API ever answered: nothing was claimed.
-        Some(_stage) = stages_rx.recv() => return Ok(Farewell::Done),
-    };
+    } = Box::pin(parts::assemble(setup)).await?;
     let mut turning = Loop {
         job_events: services.driver.events(&services.identity.owner),
         health_rx: services.driver.health(),
@@ -62,11 +58,14 @@ pub(crate) async fn run(
         reins: HashMap::new(),
         wires,
         parts,
+        left: 0,
     };
     turning.take(Event::Recovered(left));
     let farewell = turning.turn(stages_rx).await;
     // Heartbeats go on until the last lines are sent; then everything ends with the loop.
     services.run_log.flush_all(FAREWELL_LIMIT).await;
+    // What was removed from the journal must not be found again. A journal that is gone was told already.
+    services.journal.settled().await.ok();
     farewell
 }
 
@@ -80,6 +79,8 @@ struct Loop {
     health_rx: watch::Receiver<Health>,
     wires: Wires,
     parts: Parts,
+    /// Flow runs whose lives ended before they were reported.
+    left: usize,
 }
 
 // === impl Loop ===
@@ -102,14 +103,18 @@ impl Loop {
                 Ok(()) = self.health_rx.changed() => {
                     Event::Driver(self.health_rx.borrow_and_update().clone())
                 }
+                error = self.parts.hopeless() => return Err(error),
                 _ = tick.tick() => {
                     self.parts.check()?;
+                    if self.services.journal.is_gone() {
+                        return Err(WorkerError::JournalGone);
+                    }
                     Event::Tick
                 }
             };
             self.take(event);
         }
-        let left = self.reins.len();
+        let left = self.reins.len() + self.left;
         Ok(if left == 0 {
             Farewell::Done
         } else {
@@ -180,10 +185,14 @@ impl Loop {
         match result {
             Ok(Ending::Reported | Ending::NotOurs) => {}
             Ok(Ending::LeftInJournal) => {
+                self.left += 1;
                 tracing::info!(flow_run = %tag, "left to the next start of this worker");
             }
             // The journal still holds it, so the next start goes on with it.
-            Err(how) => tracing::error!(flow_run = %tag, how, "the task of a flow run has failed"),
+            Err(how) => {
+                self.left += 1;
+                tracing::error!(flow_run = %tag, how, "the task of a flow run has failed");
+            }
         }
         Event::Ended(tag)
     }

@@ -111,6 +111,12 @@ impl ApiError {
         )
     }
 
+    /// Whether the error says nothing about what was asked for: an outage, a credential that was refused, a proxy that answers for the
+    /// server. What must not be given up is worth another try, if only because a person may have mended it.
+    pub fn may_pass(&self) -> bool {
+        self.is_transient() || matches!(self, Self::Unauthorized { .. } | Self::Unexpected { .. })
+    }
+
     /// Whether the server has no such thing.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })

@@ -15,7 +15,10 @@ use super::{
     out::Out,
 };
 use crate::{
-    embedded::Embedded, heartbeat::PoolError, parts::WorkerError, state_dir::StateDirError,
+    embedded::{Embedded, Stay},
+    heartbeat::PoolError,
+    parts::WorkerError,
+    state_dir::StateDirError,
 };
 
 /// The settings of one command.
@@ -93,11 +96,18 @@ impl Context {
             (url.clone(), None)
         } else {
             let state_dir = &self.settings.worker.state_dir;
-            let embedded = Embedded::attach(state_dir, &self.settings.server).await?;
+            // Only a worker has a name here, and only a worker stays.
+            let stay = worker_name.map_or(Stay::Brief, |_| Stay::Lasting);
+            let embedded = Embedded::attach(state_dir, &self.settings.server, stay).await?;
             (embedded.url.clone(), Some(embedded))
         };
         let mut options = ClientOptions::from_settings(&self.settings.api, url);
         options.worker_name = worker_name.map(str::to_owned);
+        if embedded.is_some() {
+            // The embedded API knows one credential: its own.
+            options.key.clone_from(&self.settings.server.token);
+            options.auth_string = None;
+        }
         Ok(Api {
             client: Client::new(options)?,
             embedded,

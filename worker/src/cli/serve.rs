@@ -3,13 +3,20 @@
 use std::process::ExitCode;
 
 use super::{context::Context, out::Out};
-use crate::{embedded::Embedded, telemetry};
+use crate::{
+    embedded::{Embedded, Stay},
+    telemetry,
+};
 
 pub(crate) async fn serve(context: Context, out: Out) -> anyhow::Result<ExitCode> {
     telemetry::init(&context.settings.logging);
     context.tell_notices(out);
-    let embedded =
-        Embedded::attach(&context.settings.worker.state_dir, &context.settings.server).await?;
+    let embedded = Embedded::attach(
+        &context.settings.worker.state_dir,
+        &context.settings.server,
+        Stay::Lasting,
+    )
+    .await?;
     out.json(&serde_json::json!({"url": embedded.url, "database": embedded.database}));
     if !embedded.is_ours() {
         out.say(&format!(

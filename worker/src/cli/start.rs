@@ -116,6 +116,11 @@ pub(crate) fn use_api(settings: &mut Settings, api: &Api) {
         settings
             .job_environment
             .insert("PREFECT_API_URL".to_owned(), url);
+        if let Some(token) = &settings.server.token {
+            settings
+                .job_environment
+                .insert("PREFECT_API_KEY".to_owned(), token.clone());
+        }
     }
 }
 

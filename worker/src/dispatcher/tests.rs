@@ -16,6 +16,13 @@ fn limits() -> Limits {
     }
 }
 
+/// A dispatcher whose pool was reached.
+fn reached(limits: Limits) -> Dispatcher {
+    let mut dispatcher = Dispatcher::new(limits);
+    dispatcher.handle(Event::Pool(None), Instant::now());
+    dispatcher
+}
+
 fn due(number: u128) -> ScheduledFlowRun {
     let id = uuid::Uuid::from_u128(number);
     serde_json::from_value(json!({
@@ -55,7 +62,7 @@ fn polled(numbers: &[u128]) -> Event {
 #[test]
 fn no_more_flow_runs_begin_than_there_are_slots_and_a_freed_slot_takes_the_next() {
     let now = Instant::now();
-    let mut dispatcher = Dispatcher::new(limits());
+    let mut dispatcher = reached(limits());
     assert_eq!(dispatcher.gate(), Gate::Open(2));
     assert_eq!(
         starts(&dispatcher.handle(polled(&[1, 2, 3]), now)),
@@ -71,7 +78,7 @@ fn no_more_flow_runs_begin_than_there_are_slots_and_a_freed_slot_takes_the_next(
 #[test]
 fn a_flow_run_that_waited_too_long_is_left_to_the_next_poll() {
     let now = Instant::now();
-    let mut dispatcher = Dispatcher::new(limits());
+    let mut dispatcher = reached(limits());
     dispatcher.handle(polled(&[1, 2, 3]), now);
     let later = now + STALE_AFTER + Duration::from_millis(1);
     assert!(starts(&dispatcher.handle(Event::Ended(id(1)), later)).is_empty());
@@ -81,7 +88,7 @@ fn a_flow_run_that_waited_too_long_is_left_to_the_next_poll() {
 #[test]
 fn a_flow_run_that_is_still_held_does_not_begin_twice() {
     let now = Instant::now();
-    let mut dispatcher = Dispatcher::new(limits());
+    let mut dispatcher = reached(limits());
     dispatcher.handle(polled(&[1]), now);
     assert!(starts(&dispatcher.handle(polled(&[1]), now)).is_empty());
     dispatcher.handle(Event::Ended(id(1)), now);
@@ -91,7 +98,7 @@ fn a_flow_run_that_is_still_held_does_not_begin_twice() {
 #[test]
 fn only_so_many_start_at_once_and_a_started_one_makes_room() {
     let now = Instant::now();
-    let mut dispatcher = Dispatcher::new(Limits {
+    let mut dispatcher = reached(Limits {
         slots: None,
         starting: 1,
         ..limits()
@@ -106,7 +113,7 @@ fn only_so_many_start_at_once_and_a_started_one_makes_room() {
 #[test]
 fn the_gate_says_why_it_is_closed() {
     let now = Instant::now();
-    let mut dispatcher = Dispatcher::new(limits());
+    let mut dispatcher = reached(limits());
     let reason = "the engine is down".to_owned();
     dispatcher.handle(
         Event::Driver(Health::Down {
@@ -123,7 +130,7 @@ fn the_gate_says_why_it_is_closed() {
 #[test]
 fn a_drain_waits_for_what_runs_and_claims_nothing() {
     let now = Instant::now();
-    let mut dispatcher = Dispatcher::new(limits());
+    let mut dispatcher = reached(limits());
     dispatcher.handle(polled(&[1]), now);
     dispatcher.handle(Event::Shutdown(Stage::Draining), now);
     assert!(starts(&dispatcher.handle(polled(&[2]), now)).is_empty());
@@ -136,7 +143,7 @@ fn a_drain_waits_for_what_runs_and_claims_nothing() {
 fn a_drain_past_its_time_stops_what_runs() {
     let now = Instant::now();
     let drain = Some(Duration::from_secs(5));
-    let mut dispatcher = Dispatcher::new(Limits { drain, ..limits() });
+    let mut dispatcher = reached(Limits { drain, ..limits() });
     dispatcher.handle(polled(&[1]), now);
     dispatcher.handle(Event::Shutdown(Stage::Draining), now);
     let commands = dispatcher.handle(Event::Tick, now + Duration::from_secs(5));
@@ -146,7 +153,7 @@ fn a_drain_past_its_time_stops_what_runs() {
 #[test]
 fn letting_go_waits_only_for_what_is_between_claim_and_start() {
     let now = Instant::now();
-    let mut dispatcher = Dispatcher::new(limits());
+    let mut dispatcher = reached(limits());
     dispatcher.handle(polled(&[1, 2]), now);
     dispatcher.handle(Event::Started(key(1)), now);
     dispatcher.handle(Event::Shutdown(Stage::LettingGo), now);
@@ -158,7 +165,7 @@ fn letting_go_waits_only_for_what_is_between_claim_and_start() {
 #[test]
 fn a_stage_that_cannot_end_is_left_after_its_limit() {
     let now = Instant::now();
-    let mut dispatcher = Dispatcher::new(limits());
+    let mut dispatcher = reached(limits());
     dispatcher.handle(polled(&[1]), now);
     dispatcher.handle(Event::Shutdown(Stage::LettingGo), now);
     dispatcher.handle(Event::Tick, now + STAGE_LIMIT);
@@ -168,7 +175,7 @@ fn a_stage_that_cannot_end_is_left_after_its_limit() {
 #[test]
 fn a_cancelled_flow_run_is_told_once_and_one_that_waits_is_forgotten() {
     let now = Instant::now();
-    let mut dispatcher = Dispatcher::new(limits());
+    let mut dispatcher = reached(limits());
     dispatcher.handle(polled(&[1, 2, 3]), now);
     let commands = dispatcher.handle(Event::Cancelled(vec![id(1), id(3)]), now);
     assert!(matches!(commands[..], [Command::Order(run, Order::Cancel)] if run == id(1)));
@@ -183,7 +190,7 @@ fn a_cancelled_flow_run_is_told_once_and_one_that_waits_is_forgotten() {
 #[test]
 fn a_snapshot_tells_started_lives_that_their_job_is_absent() {
     let now = Instant::now();
-    let mut dispatcher = Dispatcher::new(limits());
+    let mut dispatcher = reached(limits());
     dispatcher.handle(polled(&[1, 2]), now);
     dispatcher.handle(Event::Started(key(1)), now);
     dispatcher.handle(Event::Started(key(2)), now);
@@ -222,7 +229,7 @@ fn a_snapshot_tells_started_lives_that_their_job_is_absent() {
 #[test]
 fn run_once_is_done_when_the_work_of_its_one_poll_is() {
     let now = Instant::now();
-    let mut dispatcher = Dispatcher::new(Limits {
+    let mut dispatcher = reached(Limits {
         run_once: true,
         ..limits()
     });
@@ -259,7 +266,7 @@ proptest! {
     #[test]
     fn whatever_happens_slots_are_bounded_and_commands_are_about_flow_runs_that_are_held(moves in moves()) {
         let mut now = Instant::now();
-        let mut dispatcher = Dispatcher::new(Limits { slots: Some(3), starting: 2, ..limits() });
+        let mut dispatcher = reached(Limits { slots: Some(3), starting: 2, ..limits() });
         let mut held = HashSet::new();
         for step in moves {
             let event = match step {

@@ -16,6 +16,17 @@ fn entry(number: u128, step: Step) -> Entry {
         step,
         reporter: Reporter::Worker { failed: true },
         claimed: Timestamp::UNIX_EPOCH,
+        handle: Some(Handle {
+            kind: DriverKind::Process,
+            version: 1,
+            key: RunKey {
+                flow_run: uuid::Uuid::from_u128(number),
+                attempt: 1,
+            },
+            infrastructure_id: "17".to_owned(),
+            state: json!({"pid": 17}),
+        }),
+        lease: Some(uuid::Uuid::from_u128(number)),
         workspace: Some("/tmp/workspace".into()),
         output: LogCursor {
             stdout: 3,
@@ -26,16 +37,6 @@ fn entry(number: u128, step: Step) -> Entry {
 }
 
 fn steps() -> Vec<Step> {
-    let handle = Handle {
-        kind: DriverKind::Process,
-        version: 1,
-        key: RunKey {
-            flow_run: uuid::Uuid::from_u128(4),
-            attempt: 1,
-        },
-        infrastructure_id: "17".to_owned(),
-        state: json!({"pid": 17}),
-    };
     let over = End::Job {
         outcome: Outcome::Signalled {
             signal: 9,
@@ -49,9 +50,10 @@ fn steps() -> Vec<Step> {
         Step::Claiming,
         Step::Claimed,
         Step::Submitting,
-        Step::Submitted(handle),
+        Step::Submitted,
         Step::Over(over),
         Step::Over(not_started),
+        Step::Reported,
     ]
 }
 

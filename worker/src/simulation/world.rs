@@ -1,0 +1,322 @@
+//! The world of a simulation: server, engine, flow runs and people, and one worker after the other in it.
+
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use worker_api::{Client, ClientOptions, types::StateType};
+use worker_config::settings::{self, Settings, Sources};
+use worker_drivers::{Driver, fake::FakeEngine};
+use worker_server::{Faults, Server, ServerOptions};
+
+use super::{
+    clock,
+    fate::{Fate, Subject},
+    mortal::MortalDriver,
+    people::People,
+    steps::Steps,
+    truth,
+    wire::{Letter, Wire},
+};
+use crate::{
+    event::Stage,
+    heartbeat::{self, PoolWish},
+    journal::Journal,
+    parts::Setup,
+    state_dir::StateDir,
+    task::{self, Task},
+    worker::{self, Farewell},
+};
+
+/// The pool of every simulation.
+pub(super) const POOL: &str = "simulated";
+
+/// How long everything may take, on the clock of the simulation.
+const LIMIT: Duration = Duration::from_mins(10);
+
+/// What outlives workers, and the flow runs that are due in it.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) engine: FakeEngine,
+    pub(super) faults: Faults,
+    pub(super) client: Client,
+    server: Server,
+    subjects: Arc<Vec<Subject>>,
+    people: People,
+    home: TempDir,
+    workers: u32,
+    letters: Vec<Task<()>>,
+    letter: Option<(Letter, Duration)>,
+    _living: Task<()>,
+    _clock: Task<()>,
+}
+
+/// What interrupts a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Interruption {
+    /// Nothing.
+    None,
+    /// Its death at this step.
+    Death(u32),
+    /// The same, but if the step is a request, it still arrives, this long after the next worker has begun.
+    DeathWithLetter(u32, Duration),
+    /// Once it has taken so many steps it is told to leave its jobs to the next.
+    LettingGo(u32),
+    /// Once it has taken so many steps it is told to stop its jobs.
+    Stopping(u32),
+}
+
+/// How a worker of the simulation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fin {
+    /// It died, before or after this.
+    Died(String),
+    /// It was told to go before everything was over, and went.
+    Gone,
+    /// Every flow run was over, it was told to drain, and it ended.
+    Drained {
+        /// How many steps it took.
+        steps: u32,
+    },
+}
+
+// === impl World ===
+
+impl World {
+    /// A world with one flow run of each fate, all of them due.
+    pub(super) async fn new(fates: impl IntoIterator<Item = &'static Fate>) -> Self {
+        let clock = clock::run_fast();
+        let faults = Faults::new();
+        let options = ServerOptions {
+            faults: Some(faults.clone()),
+            ..ServerOptions::default()
+        };
+        let server = Server::start(options).await.expect("a server");
+        let client = client(&ClientOptions::new(server.url()));
+        let engine = FakeEngine::new();
+        heartbeat::ready(&client, &wish(&engine.driver()))
+            .await
+            .expect("a pool");
+        let mut subjects = Vec::new();
+        for fate in fates {
+            subjects.push(Subject::new(fate, &client).await);
+        }
+        let subjects = Arc::new(subjects);
+        let people = People::new(client.clone(), engine.clone(), Arc::clone(&subjects));
+        Self {
+            engine,
+            faults,
+            client,
+            server,
+            subjects,
+            home: tempfile::tempdir().expect("a temporary directory"),
+            workers: 0,
+            letters: Vec::new(),
+            letter: None,
+            _living: task::spawn("people", people.clone().live()),
+            people,
+            _clock: clock,
+        }
+    }
+
+    /// Runs a worker that continues what the last one left, until it is interrupted or everything is over.
+    ///
+    /// # Errors
+    /// What the world was like when it was not over in time.
+    pub(super) async fn work(&mut self, interruption: Interruption) -> Result<Fin, String> {
+        let steps = Steps::until(interruption.fatal());
+        let wire = Wire::to(self.server.address(), steps.clone()).await;
+        let state_dir = self.state_dir();
+        let journal = state_dir.journal();
+        let setup = self.setup(state_dir, &wire, &steps);
+        let (stages_tx, stages_rx) = mpsc::channel(4);
+        if let Some((letter, delay)) = self.letter.take() {
+            let delivering = async move {
+                tokio::time::sleep(delay).await;
+                letter.deliver().await;
+            };
+            self.letters.push(task::spawn("letter", delivering));
+        }
+        let living = Box::pin(worker::run(setup, stages_rx));
+        let fin = tokio::select! {
+            biased;
+            () = steps.death() => Fin::Died(steps.last()),
+            farewell = living => match farewell.expect("a worker has no reason to fail") {
+                Farewell::Done if self.is_quiet().await => Fin::Drained { steps: steps.taken() },
+                Farewell::Done | Farewell::Left(_) => Fin::Gone,
+            },
+            never = self.tell(interruption, &steps, stages_tx) => match never {},
+            () = tokio::time::sleep(LIMIT) => {
+                let (last, now) = (steps.last(), truth::describe(&self.client, &self.engine).await);
+                return Err(format!("not over after {LIMIT:?}, last step {last}: {now}"));
+            }
+        };
+        if matches!(fin, Fin::Drained { .. }) {
+            return Ok(fin);
+        }
+        // The journal's thread may still write what it was told before. Whether that gets into the copy is a matter of luck, as it is for
+        // a process.
+        self.bequeath(&journal);
+        if let Interruption::DeathWithLetter(_, delay) = interruption {
+            self.letter = wire.lost().map(|letter| (letter, delay));
+        }
+        Ok(fin)
+    }
+
+    /// What is wrong with the world once the last worker has drained.
+    pub(super) async fn findings(&self) -> Vec<String> {
+        let mut findings = self.people.alarms();
+        findings.extend(self.engine.violations());
+        for subject in self.subjects.iter() {
+            findings
+                .extend(truth::findings(subject, &self.client, &self.server, &self.engine).await);
+        }
+        let left = self.engine.jobs();
+        if !left.is_empty() {
+            findings.push(format!("left in the engine: {left:?}"));
+        }
+        let (_journal, entries) = Journal::open(&self.state_dir().journal()).expect("the journal");
+        if !entries.is_empty() {
+            findings.push(format!("left in the journal: {entries:?}"));
+        }
+        findings
+    }
+
+    /// Tells the worker what its interruption says, and to drain when all is over.
+    async fn tell(
+        &self,
+        interruption: Interruption,
+        steps: &Steps,
+        stages_tx: mpsc::Sender<Stage>,
+    ) -> std::convert::Infallible {
+        let told = async {
+            let (after, stage) = match interruption {
+                Interruption::LettingGo(after) => (after, Stage::LettingGo),
+                Interruption::Stopping(after) => (after, Stage::Stopping),
+                Interruption::None | Interruption::Death(_) | Interruption::DeathWithLetter(..) => {
+                    std::future::pending().await
+                }
+            };
+            steps.taken_more_than(after).await;
+            stage
+        };
+        let over = async {
+            // It has seen what it was left.
+            steps.taken_more_than(0).await;
+            self.quiet().await;
+        };
+        let stage = tokio::select! {
+            () = over => Stage::Draining,
+            stage = told => stage,
+        };
+        // A worker that has ended already needs not be told.
+        stages_tx.send(stage).await.ok();
+        std::future::pending().await
+    }
+
+    async fn quiet(&self) {
+        while !self.is_quiet().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Whether every flow run is over, nothing of them is left, and nothing is on its way.
+    async fn is_quiet(&self) -> bool {
+        self.engine.jobs().is_empty()
+            && self.letters.iter().all(Task::is_finished)
+            && truth::flow_runs(&self.client)
+                .await
+                .iter()
+                .all(|one| one.state_type.as_ref().is_some_and(StateType::is_final))
+    }
+
+    fn state_dir(&self) -> StateDir {
+        let root = self.home.path().join(self.workers.to_string());
+        StateDir::take(&root, POOL, Some("simulated")).expect("nobody else has it")
+    }
+
+    /// Copies the journal as it is on disk to where the next worker looks for it.
+    fn bequeath(&mut self, journal: &Path) {
+        self.workers += 1;
+        let heir = self.state_dir().journal();
+        for suffix in ["", "-wal"] {
+            let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
+            match std::fs::copy(with(journal), with(&heir)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    panic!("the journal cannot be copied: {error}")
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
+    fn setup(&self, state_dir: StateDir, wire: &Wire, steps: &Steps) -> Setup {
+        let driver = MortalDriver {
+            inner: self.engine.driver(),
+            steps: steps.clone(),
+        };
+        Setup {
+            settings: settings(self.home.path()),
+            client: client(&ClientOptions::new(wire.url.clone()).named(&state_dir.worker)),
+            wish: wish(&driver),
+            driver: Arc::new(driver),
+            state_dir,
+            echo: false,
+        }
+    }
+}
+
+// === impl Interruption ===
+
+impl Interruption {
+    fn fatal(self) -> Option<u32> {
+        match self {
+            Self::Death(point) | Self::DeathWithLetter(point, _) => Some(point),
+            Self::None | Self::LettingGo(_) | Self::Stopping(_) => None,
+        }
+    }
+}
+
+/// The defaults, with intervals for a world where everything is near, and fewer slots than flow runs.
+fn settings(home: &Path) -> Settings {
+    let sources = Sources {
+        directory: home.to_owned(),
+        home: Some(home.to_owned()),
+        cores: 2,
+        ..Sources::default()
+    };
+    let mut settings = settings::load(&sources).expect("the defaults are right");
+    settings.worker.limit = NonZeroU32::new(4);
+    settings.worker.query_interval = Duration::from_millis(300);
+    settings.worker.cancellation_interval = Duration::from_millis(300);
+    settings.worker.stop_grace = Duration::from_secs(3);
+    settings.logging.batch_interval = Duration::from_millis(200);
+    settings.status.enabled = false;
+    settings
+}
+
+fn wish(driver: &dyn Driver) -> PoolWish {
+    PoolWish {
+        pool: POOL.to_owned(),
+        kind: driver.kind(),
+        template: driver.default_template(),
+        create: true,
+    }
+}
+
+fn client(options: &ClientOptions) -> Client {
+    Client::new(ClientOptions {
+        // On the fast clock a minute is seconds.
+        request_timeout: Duration::from_mins(5),
+        // There is no TLS, so there is no reason to read the system's certificates each time.
+        tls_insecure_skip_verify: true,
+        ..options.clone()
+    })
+    .expect("a client")
+}

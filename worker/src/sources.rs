@@ -1,0 +1,159 @@
+//! What a flow run was made from: read before anything can be resolved, and insisted on while the API fails.
+
+use std::time::Duration;
+
+use worker_api::{
+    ApiError,
+    types::{BlockDocumentId, Deployment, Flow, FlowRun, FlowRunId, WorkPool},
+};
+use worker_config::template::{Lookups, References};
+
+use crate::{
+    journal::{Entry, NotStarted},
+    line::Line,
+    patience::Patience,
+    services::Services,
+    telemetry::chain,
+};
+
+/// How long the API may fail before a claimed flow run is given back: long enough for a restart of the server, short enough that another
+/// worker with a better connection gets it.
+const READ_LIMIT: Duration = Duration::from_mins(10);
+
+/// What is read before anything can be resolved.
+pub(crate) struct Sources {
+    pub(crate) flow_run: FlowRun,
+    pub(crate) deployment: Option<Deployment>,
+    pub(crate) flow: Flow,
+    pub(crate) pool: WorkPool,
+}
+
+/// Reads what a flow run was made from. The pool's template is as new as this call.
+pub(crate) async fn read(
+    services: &Services,
+    line: &mut Line,
+    entry: &Entry,
+    flow_run: Option<FlowRun>,
+) -> Result<Sources, NotStarted> {
+    let client = &services.client;
+    let id = FlowRunId(entry.key.flow_run);
+    let flow_run = match flow_run {
+        Some(flow_run) => flow_run,
+        None => insist(line, || client.read_flow_run(id))
+            .await?
+            .map_err(|e| failed(&e))?,
+    };
+    let deployment = match flow_run.deployment_id {
+        None => None,
+        Some(id) => {
+            match insist(line, || {
+                services
+                    .deployments
+                    .read(&id, || client.read_deployment(id))
+            })
+            .await?
+            {
+                Ok(deployment) => Some(deployment),
+                Err(error) if error.is_not_found() => {
+                    return Err(NotStarted::DeploymentGone(id.to_string()));
+                }
+                Err(error) => return Err(failed(&error)),
+            }
+        }
+    };
+    let flow = insist(line, || {
+        services
+            .flows
+            .read(&flow_run.flow_id, || client.read_flow(flow_run.flow_id))
+    })
+    .await?
+    .map_err(|e| failed(&e))?;
+    let pool = insist(line, || {
+        services.pools.read(&services.identity.pool, || {
+            client.read_work_pool(&services.identity.pool)
+        })
+    })
+    .await?
+    .map_err(|e| failed(&e))?;
+    Ok(Sources {
+        flow_run,
+        deployment,
+        flow,
+        pool,
+    })
+}
+
+/// Reads the blocks and variables that a job configuration refers to.
+pub(crate) async fn look_up(
+    services: &Services,
+    line: &mut Line,
+    references: &References,
+) -> Result<Lookups, NotStarted> {
+    let client = &services.client;
+    let mut lookups = Lookups::default();
+    for (type_slug, name) in &references.blocks {
+        let read = insist(line, || client.read_block_document(type_slug, name)).await?;
+        let data = found(read)?.map(|block| block.data);
+        lookups
+            .blocks
+            .insert((type_slug.clone(), name.clone()), data);
+    }
+    for id in &references.block_documents {
+        let parsed: BlockDocumentId = id.parse().map_err(|_| {
+            NotStarted::Failed(format!(
+                "'{id}' in a $ref is not the id of a block document"
+            ))
+        })?;
+        let read = insist(line, || client.read_block_document_by_id(parsed)).await?;
+        lookups
+            .block_documents
+            .insert(id.clone(), found(read)?.map(|block| block.data));
+    }
+    for name in &references.variables {
+        let read = insist(line, || client.find_variable(name))
+            .await?
+            .map_err(|e| failed(&e))?;
+        lookups
+            .variables
+            .insert(name.clone(), read.map(|variable| variable.value));
+    }
+    Ok(lookups)
+}
+
+/// Repeats a read while the API fails in a way that may pass, a refused credential included: a person can mend that, and the flow run is
+/// not at fault.
+async fn insist<T, F>(
+    line: &mut Line,
+    read: impl Fn() -> F,
+) -> Result<Result<T, ApiError>, NotStarted>
+where
+    F: Future<Output = Result<T, ApiError>>,
+{
+    let begun = tokio::time::Instant::now();
+    let mut patience = Patience::new();
+    loop {
+        match line.unless_ended(read()).await? {
+            Err(error) if error.may_pass() => {
+                if begun.elapsed() > READ_LIMIT {
+                    return Err(NotStarted::PutBack(chain(&error)));
+                }
+                tracing::warn!(error = %chain(&error), "the API does not answer; trying again");
+                line.unless_ended(patience.wait()).await?;
+            }
+            settled => return Ok(settled),
+        }
+    }
+}
+
+/// Absent is an answer here: what it means is the template's affair.
+fn found<T>(read: Result<T, ApiError>) -> Result<Option<T>, NotStarted> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+fn failed(error: &ApiError) -> NotStarted {
+    NotStarted::Failed(chain(error))
+}
