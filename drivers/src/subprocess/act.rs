@@ -22,7 +22,9 @@ use worker_config::DriverKind;
 
 use super::{
     ENGINE, HANDLE_VERSION, Shared, cgroup,
-    jobs_dir::{End, ExitRecord, Intended, Part, Record, Started, is_locked, try_lock},
+    jobs_dir::{
+        End, ExitRecord, Intended, Part, Record, Started, is_locked, is_not_understood, try_lock,
+    },
     plan::Plan,
     program::{look_up, prepare_directory},
     shim::{self, Failure, Order, request::stop_line, tree},
@@ -81,7 +83,7 @@ pub(super) fn recover(shared: &Shared, key: RunKey) -> Result<Recovered, DriverE
     )
 }
 
-/// Everything of an owner.
+/// Everything of an owner. A record that is not understood says of no owner, and hides none of the others.
 pub(super) fn list_owned(shared: &Shared, owner: &Owner) -> Result<Vec<Owned>, DriverError> {
     let jobs = shared
         .jobs
@@ -89,14 +91,18 @@ pub(super) fn list_owned(shared: &Shared, owner: &Owner) -> Result<Vec<Owned>, D
         .map_err(|error| unavailable(shared.jobs.path(), &error))?;
     let mut found = Vec::new();
     for key in jobs.into_keys() {
-        match look(shared, key).map_err(|error| at(shared, key, &error))? {
-            Some(seen) if seen.owner == *owner => {
+        match look(shared, key) {
+            Ok(Some(seen)) if seen.owner == *owner => {
                 found.push(Owned {
                     handle: seen.handle,
                     phase: seen.phase,
                 });
             }
-            _ => {}
+            Ok(_) => {}
+            Err(error) if is_not_understood(&error) => {
+                tracing::warn!(job = %key, %error, "left a job alone");
+            }
+            Err(error) => return Err(at(shared, key, &error)),
         }
     }
     Ok(found)
@@ -130,6 +136,8 @@ pub(super) fn stop(shared: &Shared, key: RunKey, request: StopRequest) -> Result
 pub(super) fn destroy(shared: &Shared, key: RunKey) -> Result<(), DriverError> {
     let failed = |error: io::Error| at(shared, key, &error);
     if let Some(mut record) = shared.jobs.find_record(key).map_err(failed)? {
+        // What is not understood is left alone, also while it runs.
+        Record::read(&mut record).map_err(failed)?;
         take_from_shim(shared, key, &record)?;
         let known = Record::read(&mut record).map_err(failed)?;
         let ended = shared.jobs.find_exit(key).is_ok_and(|exit| exit.is_some());

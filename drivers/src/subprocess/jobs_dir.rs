@@ -25,7 +25,7 @@ use nix::{
     fcntl::{FcntlArg, fcntl},
     libc,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::job::{Outcome, Owner, RunKey};
 
@@ -152,13 +152,18 @@ impl JobsDir {
         Ok(record)
     }
 
+    /// How a job ended, if it has. An exit file that says nothing we know is an end all the same.
     pub(super) fn find_exit(&self, key: RunKey) -> io::Result<Option<ExitRecord>> {
         let Some(file) = found(File::open(self.file(key, Part::Exit)))? else {
             return Ok(None);
         };
-        let mut text = String::new();
-        file.take(READ_LIMIT).read_to_string(&mut text)?;
-        Ok(Some(serde_json::from_str(&text)?))
+        let mut text = Vec::new();
+        file.take(READ_LIMIT).read_to_end(&mut text)?;
+        Ok(Some(parse(&text).unwrap_or_else(|reason| {
+            ExitRecord::new(End::Lost(format!(
+                "its exit file is not understood: {reason}"
+            )))
+        })))
     }
 
     /// Puts the exit file in place in one step. It is not synced: it has to outlive the worker, and no job outlives the machine.
@@ -238,7 +243,7 @@ impl Part {
 // === impl Record ===
 
 impl Record {
-    /// Reads a record; `None` when not even its first line was written.
+    /// Reads a record; `None` when not even its first line was written. What [is not understood](is_not_understood) is an error of its own.
     pub(super) fn read(file: &mut File) -> io::Result<Option<Self>> {
         file.rewind()?;
         let mut text = String::new();
@@ -252,14 +257,9 @@ impl Record {
         let Some(first) = lines.next() else {
             return Ok(None);
         };
-        let intended: Intended = serde_json::from_str(first)?;
-        if intended.version != VERSION {
-            return Err(io::Error::other(format!(
-                "record version {} is not known",
-                intended.version
-            )));
-        }
-        let started = lines.next().map(serde_json::from_str).transpose()?;
+        let intended = parse(first.as_bytes()).map_err(not_understood)?;
+        let started = lines.next().map(serde_json::from_str).transpose();
+        let started = started.map_err(|error| not_understood(error.to_string()))?;
         Ok(Some(Self { intended, started }))
     }
 }
@@ -346,6 +346,29 @@ fn whole_file() -> libc::flock {
         l_len: 0,
         l_pid: 0,
     }
+}
+
+/// Whether an error says that a record was read and is nothing we know. Trying again does not help, and whoever wrote it may need it.
+pub(super) fn is_not_understood(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
+}
+
+fn not_understood(reason: String) -> io::Error {
+    let reason = format!("its record is not understood: {reason}");
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+/// Parses what carries our version; else says why not.
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u16,
+    }
+    let Versioned { version } = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    if version != VERSION {
+        return Err(format!("version {version} is not known"));
+    }
+    serde_json::from_slice(text).map_err(|error| error.to_string())
 }
 
 /// Which job and which of its files a name is.

@@ -149,6 +149,27 @@ async fn what_was_never_started_is_listed_as_such_unless_it_is_being_started() {
 }
 
 #[tokio::test]
+async fn a_record_that_is_not_understood_is_left_alone_and_hides_no_other() {
+    let root = tempfile::tempdir().expect("there is room");
+    let shared = Shared::open(settings(&root)).expect("there is room");
+    let (strange, known) = (fresh_key(), fresh_key());
+    let path = shared.jobs.file(strange, Part::Record);
+    std::fs::write(&path, "{\"version\":2}\n").expect("there is room");
+    shared
+        .jobs
+        .write_exit(strange, &ExitRecord::new(End::Code(0)))
+        .expect("there is room");
+    drop(record(&shared, known));
+    let listed = act::list_owned(&shared, &owner()).expect("it can be listed");
+    let listed: Vec<_> = listed.iter().map(|owned| owned.handle.key).collect();
+    assert_eq!(listed, [known]);
+    act::settle(&shared, strange).ok();
+    act::destroy(&shared, strange).expect_err("it is not understood");
+    assert!(path.exists());
+    assert!(shared.jobs.file(strange, Part::Exit).exists());
+}
+
+#[tokio::test]
 async fn an_exit_file_alone_is_swept_away() {
     let root = tempfile::tempdir().expect("there is room");
     let driver = SubprocessDriver::new(settings(&root)).expect("there is room");

@@ -23,7 +23,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{
     Shared, act,
-    jobs_dir::{Part, Parts, parse_name},
+    jobs_dir::{Part, Parts, is_not_understood, parse_name},
     run_blocking,
 };
 use crate::{
@@ -62,7 +62,7 @@ struct Eyes {
     stop: io::PipeReader,
     /// One for exit files and one for output, or why there are none. They are apart so that much output delays no end.
     inotify: Result<(Inotify, Inotify), Errno>,
-    /// Jobs whose end was told.
+    /// Jobs of which there is no more to tell: their end was told, or their record is not understood.
     told: HashSet<RunKey>,
     next_sweep: Instant,
     next_output: Instant,
@@ -183,6 +183,7 @@ impl Eyes {
         let Ok((exits, _)) = &self.inotify else {
             return;
         };
+        let mut ended = Vec::new();
         // One read after the other until there is nothing: each takes in a page of events.
         while let Ok(events) = exits.read_events() {
             for event in events {
@@ -193,12 +194,13 @@ impl Eyes {
                     self.next_sweep = Instant::now();
                 }
                 let name = event.name.as_ref().and_then(|name| name.to_str());
-                if let Some((key, Part::Exit)) = name.and_then(parse_name)
-                    && self.told.insert(key)
-                {
-                    tell_end(&self.shared, key);
+                if let Some((key, Part::Exit)) = name.and_then(parse_name) {
+                    ended.push(key);
                 }
             }
+        }
+        for key in ended {
+            self.tell_end(key);
         }
     }
 
@@ -253,11 +255,7 @@ impl Eyes {
                 Parts {
                     record: true,
                     exit: true,
-                } if self.told.insert(key) => tell_end(&self.shared, key),
-                Parts {
-                    record: true,
-                    exit: true,
-                } => {}
+                } => self.tell_end(key),
                 // Its record was removed, and then the worker died.
                 Parts { record: false, .. } => {
                     self.shared.jobs.remove(key).ok();
@@ -271,9 +269,11 @@ impl Eyes {
     }
 
     fn settle(&mut self, key: RunKey) {
-        let settled = act::settle(&self.shared, key);
-        if let Err(error) = settled {
-            tracing::warn!(job = %key, %error, "could not look after a job");
+        match act::settle(&self.shared, key) {
+            // It stays as it is, so that it is said once and not at every sweep.
+            Err(error) if is_not_understood(&error) && !self.told.insert(key) => {}
+            Err(error) => tracing::warn!(job = %key, %error, "could not look after a job"),
+            Ok(_) => {}
         }
         if self.inotify.is_err()
             && self
@@ -282,8 +282,14 @@ impl Eyes {
                 .find_exit(key)
                 .is_ok_and(|exit| exit.is_some())
         {
-            self.told.insert(key);
-            tell_end(&self.shared, key);
+            self.tell_end(key);
+        }
+    }
+
+    /// Tells the end of a job once. Where it could not be read, the next sweep tries again.
+    fn tell_end(&mut self, key: RunKey) {
+        if self.told.insert(key) && !tell_end(&self.shared, key) {
+            self.told.remove(&key);
         }
     }
 
@@ -354,20 +360,27 @@ fn open_inotify(shared: &Shared) -> Result<(Inotify, Inotify), Errno> {
     ))
 }
 
-/// Reads how a job ended and tells it.
-fn tell_end(shared: &Shared, key: RunKey) {
-    match act::look(shared, key) {
+/// Reads how a job ended and tells it. Whether that is done with: it is not when the files could not be read at present.
+fn tell_end(shared: &Shared, key: RunKey) -> bool {
+    let done = match act::look(shared, key) {
         Ok(Some(act::Seen {
             owner,
             handle: _,
             phase: phase @ Phase::Exited(_),
             started: _,
-        })) => shared.tell_ended(key, &owner, phase),
+        })) => {
+            shared.tell_ended(key, &owner, phase);
+            true
+        }
         // It was removed in the meantime.
-        Ok(_) => {}
-        Err(error) => tracing::warn!(job = %key, %error, "could not read how a job ended"),
-    }
+        Ok(_) => true,
+        Err(error) => {
+            tracing::warn!(job = %key, %error, "could not read how a job ended");
+            is_not_understood(&error)
+        }
+    };
     shared.wake(key);
+    done
 }
 
 /// An event stream.
@@ -442,3 +455,6 @@ impl Events {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

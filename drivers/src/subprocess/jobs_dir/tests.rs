@@ -3,8 +3,8 @@ use std::io::Write as _;
 use nix::libc::{SIGKILL, SIGSEGV, SIGTERM};
 
 use super::{
-    End, ExitRecord, Intended, JobsDir, Part, Parts, Record, Started, is_locked, parse_name,
-    try_lock,
+    End, ExitRecord, Intended, JobsDir, Part, Parts, Record, Started, is_locked, is_not_understood,
+    parse_name, try_lock,
 };
 use crate::{
     conformance::fresh_key,
@@ -93,7 +93,51 @@ fn a_record_of_another_version_is_refused() {
     file.write_all(b"{\"version\":2,\"owner\":\"me\",\"cgroup\":null}\n")
         .expect("there is room");
     let error = Record::read(&mut file).expect_err("it is not known");
-    assert_eq!(error.to_string(), "record version 2 is not known");
+    assert_eq!(
+        error.to_string(),
+        "its record is not understood: version 2 is not known"
+    );
+    assert!(is_not_understood(&error));
+}
+
+#[test]
+fn a_record_of_no_known_form_is_refused() {
+    for text in [
+        &b"\n"[..],
+        b"garbage\n",
+        b"\xff\n",
+        b"{\"version\":1,\"owner\":\"me\",\"cgroup\":null}\ngarbage\n",
+    ] {
+        let (_root, jobs) = jobs();
+        let mut file = jobs.open_record(fresh_key()).expect("there is room");
+        file.write_all(text).expect("there is room");
+        let error = Record::read(&mut file).expect_err("it is not known");
+        assert!(is_not_understood(&error), "{error}");
+    }
+}
+
+#[test]
+fn an_exit_file_of_no_known_form_is_an_end_that_is_lost() {
+    let (_root, jobs) = jobs();
+    for text in [&b""[..], b"garbage", b"\xff", b"{\"version\":2}"] {
+        let key = fresh_key();
+        std::fs::write(jobs.file(key, Part::Exit), text).expect("there is room");
+        let exit = jobs.find_exit(key).expect("it can be read");
+        let outcome = exit.map(|exit| exit.outcome());
+        assert!(
+            matches!(&outcome, Some(Outcome::Lost { reason }) if reason.contains("not understood")),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn an_exit_file_that_cannot_be_read_is_an_error() {
+    let (_root, jobs) = jobs();
+    let key = fresh_key();
+    std::fs::create_dir(jobs.file(key, Part::Exit)).expect("there is room");
+    let error = jobs.find_exit(key).expect_err("it cannot be read");
+    assert!(!is_not_understood(&error), "{error}");
 }
 
 #[test]
