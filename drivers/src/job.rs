@@ -24,8 +24,8 @@ pub struct RunKey {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Owner(pub String);
 
-/// Everything a driver needs to know to plan one attempt.
-#[derive(Clone, Debug)]
+/// Everything a driver needs to know to plan one attempt. Printing shows names only where a value may be a credential.
+#[derive(Clone)]
 pub struct Job {
     /// Which attempt this is.
     pub key: RunKey,
@@ -45,8 +45,8 @@ pub struct Job {
     pub workspace: Option<PathBuf>,
 }
 
-/// What a job runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a job runs. Printing shows nothing of a command: any word of it may be a credential.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Program {
     /// Prefect's engine, directly on the entrypoint (`python -m prefect.engine`), because the code is already there.
     Engine {
@@ -198,6 +198,60 @@ impl std::str::FromStr for RunKey {
             flow_run: flow_run.parse().map_err(drop)?,
             attempt: attempt.parse().map_err(drop)?,
         })
+    }
+}
+
+// === impl Job ===
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            key,
+            owner,
+            name,
+            program,
+            environment,
+            labels,
+            configuration,
+            workspace,
+        } = self;
+        f.debug_struct("Job")
+            .field("key", key)
+            .field("owner", owner)
+            .field("name", name)
+            .field("program", program)
+            .field("environment", environment)
+            .field("labels", &Names(labels.keys()))
+            .field("configuration", &Names(configuration.keys()))
+            .field("workspace", workspace)
+            .finish()
+    }
+}
+
+/// Prints names without their values.
+struct Names<I>(I);
+
+impl<I: Iterator<Item: fmt::Debug> + Clone> fmt::Debug for Names<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.clone()).finish()
+    }
+}
+
+// === impl Program ===
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Engine { entrypoint } => f
+                .debug_struct("Engine")
+                .field("entrypoint", entrypoint)
+                .finish(),
+            Self::Execute => f.write_str("Execute"),
+            Self::Command { line: _, engine } => f
+                .debug_struct("Command")
+                .field("engine", engine)
+                .finish_non_exhaustive(),
+        }
     }
 }
 

@@ -305,11 +305,12 @@ fn start(shared: &Shared, plan: &Plan, mut record: File) -> Result<Started, Driv
     record.write_all(&line).map_err(failed)?;
     let order = Order {
         program,
+        arguments,
         directory: plan.directory.path().to_owned(),
         control_session: plan.control_session,
         cgroup,
     };
-    let order = serde_json::to_string(&order).map_err(|error| failed(error.into()))?;
+    let order_text = serde_json::to_string(&order).map_err(|error| failed(error.into()))?;
     let (report, reporter) = io::pipe().map_err(failed)?;
     let mut command = Command::new(&shared.settings.shim);
     command
@@ -317,12 +318,10 @@ fn start(shared: &Shared, plan: &Plan, mut record: File) -> Result<Started, Driv
         .arg(shim::ARGUMENT)
         .arg(shared.jobs.path())
         .arg(plan.key.to_string())
-        .arg("--")
-        .args(&arguments)
         .env_clear()
         .envs(&plan.environment.0)
         .env(tree::JOB_VARIABLE, plan.key.to_string())
-        .env(shim::ORDER_VARIABLE, order)
+        .env(shim::ORDER_VARIABLE, order_text)
         .current_dir("/")
         .stdin(Stdio::from(record))
         .stdout(Stdio::from(reporter))
@@ -337,7 +336,7 @@ fn start(shared: &Shared, plan: &Plan, mut record: File) -> Result<Started, Driv
         return Ok(Started { pid, shim });
     }
     Err(match Failure::parse(&line) {
-        Some(failure) => start_failed(plan, &arguments, &failure),
+        Some(failure) => start_failed(plan, &order.arguments, &failure),
         None => DriverError::Unavailable {
             engine: ENGINE,
             reason: format!(

@@ -1,6 +1,9 @@
 //! From a job to what will be started. Pure: what has to be looked up on the file system is left to `act`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use worker_config::policy::Policy;
 
@@ -30,8 +33,8 @@ pub struct Plan {
     pub control_session: bool,
 }
 
-/// The program of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The program of a job. Printing shows nothing of a command: any word of it may be a credential.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Launch {
     /// A Python interpreter with these arguments.
     Python {
@@ -148,6 +151,24 @@ impl Plan {
             .0
             .get("PATH")
             .map_or(DEFAULT_PATH, String::as_str)
+    }
+}
+
+// === impl Launch ===
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Python {
+                interpreter,
+                arguments,
+            } => f
+                .debug_struct("Python")
+                .field("interpreter", interpreter)
+                .field("arguments", arguments)
+                .finish(),
+            Self::Command(_) => f.debug_struct("Command").finish_non_exhaustive(),
+        }
     }
 }
 

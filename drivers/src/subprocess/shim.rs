@@ -5,8 +5,8 @@
 //! whatever the job leaves behind, and writes down how the job ended. It has one thread and no runtime, and never waits for the worker:
 //! the worker may be gone at any time.
 //!
-//! The job's environment is the shim's own, so that it is in no argument list and no file. The lock comes as standard
-//! input, and standard output is where the start is reported.
+//! The job's environment is the shim's own and brings the job's arguments along, so that neither is in the shim's argument list nor in a
+//! file: both may hold credentials. The lock comes as standard input, and standard output is where the start is reported.
 
 use std::{
     ffi::OsString,
@@ -67,11 +67,13 @@ const FORCE_PAUSE: Duration = Duration::from_millis(20);
 /// By how much a job is likelier than its worker to be ended when memory runs out.
 const OOM_SCORE: i32 = 200;
 
-/// What a shim is to start, apart from the arguments and the environment.
-#[derive(Debug, Serialize, Deserialize)]
+/// What a shim is to start, apart from the environment.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Order {
     /// The program, looked up.
     pub(super) program: PathBuf,
+    /// Its arguments, with the name it is called by first.
+    pub(super) arguments: Vec<String>,
     /// Where it runs.
     pub(super) directory: PathBuf,
     /// Whether Prefect's control session is offered.
@@ -119,15 +121,14 @@ pub fn run_if_shim() -> Option<ExitCode> {
     (arguments.next()? == ARGUMENT).then(|| main(arguments))
 }
 
-/// A shim from its start to the end of its job. The arguments are the jobs directory, the key, `--` and the job's arguments.
+/// A shim from its start to the end of its job. The arguments are the jobs directory and the key.
 fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let directory = arguments.next().map(PathBuf::from);
     let key = arguments.next().and_then(|key| key.to_str()?.parse().ok());
     let (Some(directory), Some(key)) = (directory, key) else {
         return ExitCode::from(2);
     };
-    let arguments: Vec<OsString> = arguments.skip(1).collect();
-    match Shim::start(JobsDir::new(directory), key, &arguments) {
+    match Shim::start(JobsDir::new(directory), key) {
         Ok(mut shim) => {
             report(&format!("started {} {}\n", shim.job, Pid::this()));
             let status = shim.supervise();
@@ -143,7 +144,7 @@ fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
 // === impl Shim ===
 
 impl Shim {
-    fn start(jobs: JobsDir, key: RunKey, arguments: &[OsString]) -> Result<Self, Failure> {
+    fn start(jobs: JobsDir, key: RunKey) -> Result<Self, Failure> {
         close_inherited();
         // The driver blocks these signals before it starts a shim, so that none can end it before it is a session of its own.
         unistd::setsid().map_err(at("making a session"))?;
@@ -159,7 +160,7 @@ impl Shim {
             .control_session
             .then(|| Session::open().ok())
             .flatten();
-        let command = command(&jobs, key, &order, arguments, session.as_ref())?;
+        let command = command(&jobs, key, &order, session.as_ref())?;
         let child = spawn(command, order.cgroup.as_ref()).map_err(at("starting the program"))?;
         let job = Pid::from_raw(child.id().cast_signed());
         let shim = Self {
@@ -440,7 +441,6 @@ fn command(
     jobs: &JobsDir,
     key: RunKey,
     order: &Order,
-    arguments: &[OsString],
     session: Option<&Session>,
 ) -> Result<Command, Failure> {
     let output = |part| {
@@ -452,7 +452,7 @@ fn command(
         file.map(Stdio::from)
             .map_err(at("making the files for output"))
     };
-    let (name, rest) = arguments.split_first().ok_or_else(|| Failure {
+    let (name, rest) = order.arguments.split_first().ok_or_else(|| Failure {
         step: "reading the arguments".to_owned(),
         errno: libc::EINVAL,
     })?;

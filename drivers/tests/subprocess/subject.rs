@@ -31,6 +31,11 @@ impl Process {
     pub(crate) fn is_shim(&self) -> bool {
         self.line.contains("\0__shim\0")
     }
+
+    /// Whether anybody who lists processes reads this.
+    pub(crate) fn shows(&self, text: &str) -> bool {
+        self.line.contains(text)
+    }
 }
 
 // === impl SubprocessSubject ===

@@ -47,6 +47,30 @@ async fn run(scene: &mut Scene<'_>, job: &Job) -> (Vec<String>, Outcome) {
 }
 
 #[tokio::test]
+async fn arguments_of_a_job_are_in_no_list_but_its_own() {
+    const CANARY: &str = "canary-2b7d";
+    let subject = SubprocessSubject::new();
+    let mut scene = Scene::new(&subject).await;
+    let job = job(
+        &scene,
+        &format!("sh -c 'while :; do sleep 3600; done' {CANARY}"),
+    );
+    let handle = scene
+        .submit(&scene.plan(&job))
+        .await
+        .expect("it starts")
+        .into_handle();
+    // The job shows it, so that it did get its arguments.
+    scene.processes(handle.key, 2).await;
+    let (shims, others): (Vec<_>, Vec<_>) = processes(handle.key)
+        .into_iter()
+        .partition(|process| process.is_shim());
+    assert!(others.iter().any(|process| process.shows(CANARY)));
+    assert!(!shims.is_empty() && !shims.iter().any(|process| process.shows(CANARY)));
+    scene.destroy(handle.key).await;
+}
+
+#[tokio::test]
 async fn a_job_whose_shim_is_killed_is_lost_and_does_not_run_on() {
     let subject = SubprocessSubject::new();
     let mut scene = Scene::new(&subject).await;

@@ -280,3 +280,21 @@ fn printing_a_plan_tells_no_value() {
         "{printed}"
     );
 }
+
+#[test]
+fn printing_a_job_or_its_plan_tells_no_resolved_value() {
+    const CANARY: &str = "canary-51c0";
+    let mut job = job(command(&format!("run --token {CANARY}")));
+    job.environment
+        .0
+        .insert("TOKEN".to_owned(), CANARY.to_owned());
+    job.labels.insert("label".to_owned(), CANARY.to_owned());
+    job.configuration
+        .insert("command".to_owned(), CANARY.into());
+    let plan = planned(&job).expect("it can be planned");
+    let printed = format!("{job:?} {:#?} {plan:?}", job.program);
+    assert!(!printed.contains(CANARY), "{printed}");
+    for name in ["TOKEN", "label", "command"] {
+        assert!(printed.contains(&format!("\"{name}\"")), "{printed}");
+    }
+}
