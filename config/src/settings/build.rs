@@ -103,7 +103,8 @@ fn api(reader: &mut Reader<'_>, sources: &Sources) -> ApiSettings {
 fn worker(reader: &mut Reader<'_>, sources: &Sources) -> WorkerSettings {
     let count = || read::whole(1);
     let cores = u32::try_from(sources.cores).unwrap_or(u32::MAX);
-    let starts = NonZeroU32::new(cores.saturating_mul(2).max(4)).expect("at least four");
+    // A start is mostly waiting, for the API, the disk and the engine, so a few of them a core keep it busy.
+    let starts = NonZeroU32::new(cores.saturating_mul(4).max(16)).expect("at least sixteen");
     WorkerSettings {
         pool: reader.find("worker.pool", read::filled_text),
         name: reader.find("worker.name", read::worker_name),

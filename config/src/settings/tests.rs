@@ -103,7 +103,7 @@ fn without_anything_there_are_defaults() {
     assert_eq!(settings.api.request_timeout, Duration::from_mins(1));
     assert_eq!(settings.api.max_retries, 5);
     assert_eq!(settings.worker.limit, None);
-    assert_eq!(settings.worker.start_concurrency.get(), 6);
+    assert_eq!(settings.worker.start_concurrency.get(), 16);
     assert_eq!(settings.worker.prefetch, Duration::from_secs(10));
     assert_eq!(settings.worker.query_interval, Duration::from_secs(10));
     assert_eq!(settings.worker.heartbeat_interval, Duration::from_secs(30));
