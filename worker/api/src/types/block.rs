@@ -18,7 +18,7 @@ pub struct BlockDocument {
 }
 
 /// A stored variable.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Variable {
     /// Its name.
     pub name: String,
@@ -37,3 +37,17 @@ impl std::fmt::Debug for BlockDocument {
             .finish_non_exhaustive()
     }
 }
+
+// === impl Variable ===
+
+impl std::fmt::Debug for Variable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // People put credentials into variables although they should not.
+        f.debug_struct("Variable")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
