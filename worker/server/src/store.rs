@@ -233,24 +233,26 @@ fn serve(conn: &Connection, mut queue: mpsc::Receiver<Job>, hub: &Hub) {
 }
 
 /// Runs the first command and those that wait behind it in one transaction.
+///
+/// Outside of it each command would be committed by itself, although its answer says otherwise. So none runs when it cannot begin, and
+/// none after SQLite has ended it, as it does when the disk is full. A command that is dropped is answered unavailable.
 fn group(
     tx: &mut Tx<'_>,
     first: Job,
     queue: &mut mpsc::Receiver<Job>,
     answers: &mut Vec<Answer>,
 ) -> rusqlite::Result<()> {
-    let begun = tx
-        .prepare_cached("BEGIN")
-        .and_then(|mut begin| begin.execute([]));
+    tx.prepare_cached("BEGIN")?.execute([])?;
     answers.push(first(tx));
-    while answers.len() < GROUP {
+    while answers.len() < GROUP && !tx.is_autocommit() {
         match queue.try_recv() {
             Ok(job) => answers.push(job(tx)),
             Err(_) => break,
         }
     }
-    begun?;
-    let committed = tx.prepare_cached("COMMIT")?.execute([]);
+    let committed = tx
+        .prepare_cached("COMMIT")
+        .and_then(|mut commit| commit.execute([]));
     if committed.is_err() && !tx.is_autocommit() {
         tx.execute_batch("ROLLBACK")?;
     }

@@ -100,6 +100,56 @@ async fn commands_that_wait_together_are_each_answered() {
 }
 
 #[tokio::test]
+async fn no_command_runs_when_its_transaction_cannot_begin() {
+    let hub = Hub::new();
+    let (jobs, queue) = mpsc::channel(QUEUE);
+    let conn = Connection::open_in_memory().expect("a database");
+    // There is one already, so that none can begin.
+    conn.execute_batch("BEGIN").expect("a transaction");
+    let thread = thread::spawn(move || {
+        serve(&conn, queue, &hub);
+        conn
+    });
+    let store = Store { jobs };
+    let answer = store
+        .run(|tx| Ok(tx.execute_batch("CREATE TABLE kept (id)")?))
+        .await;
+    assert!(matches!(answer, Err(Error::Unavailable)), "{answer:?}");
+    drop(store);
+    let conn = thread.join().expect("it does not panic");
+    assert!(!conn.table_exists(None, "kept").expect("it can be asked"));
+}
+
+#[test]
+fn no_command_runs_after_the_end_of_its_transaction() {
+    let conn = Connection::open_in_memory().expect("a database");
+    let (jobs, mut queue) = mpsc::channel(QUEUE);
+    let make = |name: &str| -> Job {
+        let sql = format!("CREATE TABLE {name} (id)");
+        Box::new(move |tx| {
+            tx.execute_batch(&sql).expect("it can be made");
+            Box::new(|_| {})
+        })
+    };
+    jobs.try_send(make("kept")).ok().expect("there is room");
+    // What SQLite does by itself when the disk is full.
+    let end: Job = Box::new(|tx| {
+        tx.execute_batch("ROLLBACK").expect("there is one");
+        Box::new(|_| {})
+    });
+    let mut tx = Tx {
+        conn: &conn,
+        now: now(),
+        outbox: Vec::new(),
+    };
+    let mut answers = Vec::new();
+    group(&mut tx, end, &mut queue, &mut answers).expect_err("there is nothing to commit");
+    assert!(!conn.table_exists(None, "kept").expect("it can be asked"));
+    group(&mut tx, make("first"), &mut queue, &mut answers).expect("it can begin");
+    assert!(conn.table_exists(None, "kept").expect("it can be asked"));
+}
+
+#[tokio::test]
 async fn events_are_told_for_what_was_committed_only() {
     let hub = Hub::new();
     let store = Store::open(&Storage::Memory, hub.clone()).expect("a database");
