@@ -1,4 +1,4 @@
-//! Who may ask: anybody on loopback, and only who has the token elsewhere.
+//! Who may ask: anybody where there is no token, and only who has it where there is one.
 
 use axum::{
     Json,
@@ -64,7 +64,7 @@ pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next
     }
     let body = json!({
         "exception_message": "Unauthorized",
-        "detail": "this server listens beyond loopback and asks for its token: send `Authorization: Bearer <token>`",
+        "detail": "this server asks for its token: send `Authorization: Bearer <token>`",
     });
     (StatusCode::UNAUTHORIZED, Json(body)).into_response()
 }
