@@ -232,7 +232,7 @@ pub(crate) fn filter_types(
     condition: Condition,
     page: Page,
 ) -> Result<Vec<Value>, Error> {
-    many(tx, TYPE, condition, "t.name", page, type_view)
+    condition.list(tx, TYPE, "t.name", page, type_view)
 }
 
 /// Makes a block schema, or finds the same one.
@@ -284,7 +284,7 @@ pub(crate) fn filter_schemas(
     condition: Condition,
     page: Page,
 ) -> Result<Vec<Value>, Error> {
-    many(tx, SCHEMA, condition, "s.created DESC", page, schema_view)
+    condition.list(tx, SCHEMA, "s.created DESC", page, schema_view)
 }
 
 /// Makes a block document.
@@ -355,7 +355,7 @@ pub(crate) fn filter_documents(
     page: Page,
     secrets: bool,
 ) -> Result<Vec<Value>, Error> {
-    let found = many(tx, DOCUMENT, condition, "b.name", page, Document::read)?;
+    let found = condition.list(tx, DOCUMENT, "b.name", page, Document::read)?;
     found
         .iter()
         .map(|document| document.view(tx, secrets))
@@ -407,26 +407,6 @@ fn one<T>(
         .query_row(rusqlite::params_from_iter(values), read)
         .optional()?;
     Ok(found)
-}
-
-fn many<T>(
-    tx: &Tx<'_>,
-    select: &str,
-    condition: Condition,
-    order: &str,
-    page: Page,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>, Error> {
-    let (limit, offset) = page.bounds()?;
-    let sql = format!(
-        "{select} WHERE {} ORDER BY {order} LIMIT ? OFFSET ?",
-        condition.sql()
-    );
-    let rows = tx
-        .prepare_cached(&sql)?
-        .query_map(condition.values([limit.into(), offset.into()]), read)?
-        .collect::<Result<_, _>>()?;
-    Ok(rows)
 }
 
 /// Covers what a path leads to. `*` stands for every key, and at the end for everything below.

@@ -315,7 +315,6 @@ pub(crate) fn filter(
     sort: Option<&str>,
     page: Page,
 ) -> Result<Vec<DeploymentView>, Error> {
-    let (limit, offset) = page.bounds()?;
     let order = match sort.unwrap_or("NAME_ASC") {
         "NAME_ASC" => "d.name, d.id",
         "NAME_DESC" => "d.name DESC, d.id",
@@ -328,17 +327,8 @@ pub(crate) fn filter(
             ));
         }
     };
-    let sql = format!(
-        "{SELECT} WHERE {} ORDER BY {order} LIMIT ? OFFSET ?",
-        condition.sql()
-    );
-    let mut values = vec![rusqlite::types::Value::from(tx.now.as_microsecond())];
-    values.extend(condition.into_values());
-    values.extend([limit.into(), offset.into()]);
-    let mut found: Vec<DeploymentView> = tx
-        .prepare_cached(&sql)?
-        .query_map(rusqlite::params_from_iter(values), DeploymentView::read)?
-        .collect::<Result<_, _>>()?;
+    let condition = condition.after(tx.now.as_microsecond());
+    let mut found = condition.list(tx, SELECT, order, page, DeploymentView::read)?;
     for deployment in &mut found {
         deployment.schedules = schedules::of_deployment(tx, &deployment.id)?;
     }

@@ -3,11 +3,11 @@
 //! A table says which fields it can be filtered by. What it does not know is refused, because a condition that is
 //! ignored gives an answer to another question.
 
-use rusqlite::types::Value as Sql;
+use rusqlite::{Row, types::Value as Sql};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::value::parse_time;
+use super::{Tx, value::parse_time};
 use crate::error::Error;
 
 /// A field that rows can be filtered by.
@@ -131,11 +131,6 @@ impl Condition {
         format!("1{}", self.sql)
     }
 
-    /// The values for the text's question marks.
-    pub(crate) fn into_values(self) -> Vec<Sql> {
-        self.values
-    }
-
     /// The values for the text's question marks, and those that follow.
     pub(crate) fn values(
         self,
@@ -144,6 +139,33 @@ impl Condition {
         let mut values = self.values;
         values.extend(more);
         rusqlite::params_from_iter(values)
+    }
+
+    /// The same condition, behind one more question mark.
+    pub(crate) fn after(mut self, value: impl Into<Sql>) -> Self {
+        self.values.insert(0, value.into());
+        self
+    }
+
+    /// One page of the rows that meet the condition.
+    pub(crate) fn list<T>(
+        self,
+        tx: &Tx<'_>,
+        select: &str,
+        order: &str,
+        page: Page,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, Error> {
+        let (limit, offset) = page.bounds()?;
+        let sql = format!(
+            "{select} WHERE {} ORDER BY {order} LIMIT ? OFFSET ?",
+            self.sql()
+        );
+        let rows = tx
+            .prepare_cached(&sql)?
+            .query_map(self.values([limit.into(), offset.into()]), read)?
+            .collect::<Result<_, _>>()?;
+        Ok(rows)
     }
 
     fn walk(

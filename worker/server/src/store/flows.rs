@@ -101,19 +101,7 @@ pub(crate) fn filter(
     condition: Condition,
     page: Page,
 ) -> Result<Vec<FlowView>, Error> {
-    let (limit, offset) = page.bounds()?;
-    let sql = format!(
-        "{SELECT} WHERE {} ORDER BY f.name LIMIT ? OFFSET ?",
-        condition.sql()
-    );
-    let rows = tx
-        .prepare_cached(&sql)?
-        .query_map(
-            condition.values([limit.into(), offset.into()]),
-            FlowView::read,
-        )?
-        .collect::<Result<_, _>>()?;
-    Ok(rows)
+    condition.list(tx, SELECT, "f.name", page, FlowView::read)
 }
 
 fn find_by_name(tx: &Tx<'_>, name: &str) -> Result<Option<FlowView>, Error> {

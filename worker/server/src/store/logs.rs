@@ -104,7 +104,6 @@ pub(crate) fn filter(
     sort: Option<&str>,
     page: Page,
 ) -> Result<Vec<LogView>, Error> {
-    let (limit, offset) = page.bounds()?;
     let order = match sort {
         None | Some("TIMESTAMP_ASC") => "l.timestamp, l.number",
         Some("TIMESTAMP_DESC") => "l.timestamp DESC, l.number DESC",
@@ -115,19 +114,8 @@ pub(crate) fn filter(
             ));
         }
     };
-    let sql = format!(
-        "SELECT l.id, l.created, l.name, l.level, l.message, l.timestamp, l.flow_run_id, l.task_run_id FROM log l
-            WHERE {} ORDER BY {order} LIMIT ? OFFSET ?",
-        condition.sql()
-    );
-    let rows = tx
-        .prepare_cached(&sql)?
-        .query_map(
-            condition.values([limit.into(), offset.into()]),
-            LogView::read,
-        )?
-        .collect::<Result<_, _>>()?;
-    Ok(rows)
+    let select = "SELECT l.id, l.created, l.name, l.level, l.message, l.timestamp, l.flow_run_id, l.task_run_id FROM log l";
+    condition.list(tx, select, order, page, LogView::read)
 }
 
 /// Deletes the log of a flow run, which goes with it.

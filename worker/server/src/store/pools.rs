@@ -1,6 +1,6 @@
 //! Work pools.
 
-use rusqlite::{OptionalExtension, Row, params, types::Value as Sql};
+use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use worker_api::types::{WorkPoolId, WorkQueueId};
@@ -166,19 +166,8 @@ pub(crate) fn filter(
     condition: Condition,
     page: Page,
 ) -> Result<Vec<PoolView>, Error> {
-    let (limit, offset) = page.bounds()?;
-    let sql = format!(
-        "{SELECT} WHERE {} ORDER BY p.name LIMIT ? OFFSET ?",
-        condition.sql()
-    );
-    let mut values = vec![Sql::from(tx.now.as_microsecond())];
-    values.extend(condition.into_values());
-    values.extend([limit.into(), offset.into()]);
-    let rows = tx
-        .prepare_cached(&sql)?
-        .query_map(rusqlite::params_from_iter(values), PoolView::read)?
-        .collect::<Result<_, _>>()?;
-    Ok(rows)
+    let condition = condition.after(tx.now.as_microsecond());
+    condition.list(tx, SELECT, "p.name", page, PoolView::read)
 }
 
 /// Changes a pool.

@@ -195,19 +195,8 @@ pub(crate) fn filter(
         let pool = pools::read(tx, pool)?;
         condition.and("q.work_pool_id = ?", [Sql::from(pool.id)]);
     }
-    let (limit, offset) = page.bounds()?;
-    let sql = format!(
-        "{SELECT} WHERE {} ORDER BY q.priority, q.name LIMIT ? OFFSET ?",
-        condition.sql()
-    );
-    let mut values = vec![Sql::from(tx.now.as_microsecond())];
-    values.extend(condition.into_values());
-    values.extend([limit.into(), offset.into()]);
-    let rows = tx
-        .prepare_cached(&sql)?
-        .query_map(rusqlite::params_from_iter(values), QueueView::read)?
-        .collect::<Result<_, _>>()?;
-    Ok(rows)
+    let condition = condition.after(tx.now.as_microsecond());
+    condition.list(tx, SELECT, "q.priority, q.name", page, QueueView::read)
 }
 
 /// Changes a queue.

@@ -268,19 +268,10 @@ pub(crate) fn filter(
     sort: Option<&str>,
     page: Page,
 ) -> Result<Vec<RunView>, Error> {
-    let (limit, offset) = page.bounds()?;
-    let sql = format!(
-        "SELECT {COLUMNS} {FROM} {FILTERED} WHERE {} ORDER BY {} LIMIT ? OFFSET ?",
-        condition.sql(),
-        order(sort)?
-    );
-    let rows = tx
-        .prepare_cached(&sql)?
-        .query_map(condition.values([limit.into(), offset.into()]), |row| {
-            RunView::read(row, tx.now)
-        })?
-        .collect::<Result<_, _>>()?;
-    Ok(rows)
+    let select = format!("SELECT {COLUMNS} {FROM} {FILTERED}");
+    condition.list(tx, &select, order(sort)?, page, |row| {
+        RunView::read(row, tx.now)
+    })
 }
 
 /// How many flow runs meet a condition.

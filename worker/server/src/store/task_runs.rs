@@ -144,19 +144,8 @@ pub(crate) fn filter(
     condition: Condition,
     page: Page,
 ) -> Result<Vec<TaskRunView>, Error> {
-    let (limit, offset) = page.bounds()?;
-    let sql = format!(
-        "{SELECT} LEFT JOIN flow_run r ON r.id = k.flow_run_id WHERE {} ORDER BY k.id DESC LIMIT ? OFFSET ?",
-        condition.sql()
-    );
-    let rows = tx
-        .prepare_cached(&sql)?
-        .query_map(
-            condition.values([limit.into(), offset.into()]),
-            TaskRunView::read,
-        )?
-        .collect::<Result<_, _>>()?;
-    Ok(rows)
+    let select = format!("{SELECT} LEFT JOIN flow_run r ON r.id = k.flow_run_id");
+    condition.list(tx, &select, "k.id DESC", page, TaskRunView::read)
 }
 
 /// How many task runs meet a condition.

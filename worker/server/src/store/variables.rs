@@ -165,19 +165,7 @@ pub(crate) fn filter(
     condition: Condition,
     page: Page,
 ) -> Result<Vec<VariableView>, Error> {
-    let (limit, offset) = page.bounds()?;
-    let sql = format!(
-        "{SELECT} WHERE {} ORDER BY v.name LIMIT ? OFFSET ?",
-        condition.sql()
-    );
-    let rows = tx
-        .prepare_cached(&sql)?
-        .query_map(
-            condition.values([limit.into(), offset.into()]),
-            VariableView::read,
-        )?
-        .collect::<Result<_, _>>()?;
-    Ok(rows)
+    condition.list(tx, SELECT, "v.name", page, VariableView::read)
 }
 
 fn find(tx: &Tx<'_>, key: &Key) -> Result<Option<VariableView>, Error> {

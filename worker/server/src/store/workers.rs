@@ -93,20 +93,12 @@ pub(crate) fn filter(
 ) -> Result<Vec<WorkerView>, Error> {
     let pool = pools::read(tx, pool)?;
     condition.and("w.work_pool_id = ?", [Sql::from(pool.id)]);
-    let (limit, offset) = page.bounds()?;
-    let sql = format!(
+    let select = format!(
         "SELECT w.id, w.created, w.name, w.work_pool_id, w.last_heartbeat, w.heartbeat_interval_seconds, {STATUS}
-            FROM worker w JOIN (SELECT ? AS now) n WHERE {} ORDER BY w.last_heartbeat DESC LIMIT ? OFFSET ?",
-        condition.sql()
+            FROM worker w JOIN (SELECT ? AS now) n"
     );
-    let mut values = vec![Sql::from(tx.now.as_microsecond())];
-    values.extend(condition.into_values());
-    values.extend([limit.into(), offset.into()]);
-    let rows = tx
-        .prepare_cached(&sql)?
-        .query_map(rusqlite::params_from_iter(values), WorkerView::read)?
-        .collect::<Result<_, _>>()?;
-    Ok(rows)
+    let condition = condition.after(tx.now.as_microsecond());
+    condition.list(tx, &select, "w.last_heartbeat DESC", page, WorkerView::read)
 }
 
 /// Forgets a worker.

@@ -15,7 +15,7 @@ const FIELDS: &[Field] = &[
 fn compile(filter: &Value) -> Result<(String, Vec<Sql>), Error> {
     let mut condition = Condition::default();
     condition.add("rows", filter.as_object(), FIELDS)?;
-    Ok((condition.sql(), condition.into_values()))
+    Ok((condition.sql(), condition.values))
 }
 
 #[test]
