@@ -51,6 +51,9 @@ const DEPLOYMENT_NOT_FOUND: &str = "Deployment not found";
 /// worker has completed meanwhile become PENDING once more (3.8.8).
 const PICTURE_HOLDS: Duration = Duration::from_millis(500);
 
+/// How old it may be when the claim is answered, for nobody to have come between. Nobody claims, starts, ends and reports a flow run in less.
+const PICTURE_IS_SURE: Duration = Duration::from_millis(100);
+
 /// How long before its time a flow run may be claimed by a proposal that is repeated. The poll looks less far ahead, by default, and what
 /// waits longer was put off meanwhile.
 const NEARLY_DUE: SignedDuration = SignedDuration::from_mins(1);
@@ -87,6 +90,12 @@ pub(crate) async fn claim(
     };
     services.journal.record(&entry).await?;
     match propose(services, &flow_run, &entry).await {
+        Proposed::Ours(_)
+            if seen.elapsed() > PICTURE_IS_SURE && !is_due(services, &entry).await =>
+        {
+            services.journal.remove(entry.key).await?;
+            return Ok(Claim::NotOurs);
+        }
         Proposed::Ours(lease) => {
             entry.lease = lease;
             entry.step = Step::Claimed;
@@ -240,13 +249,52 @@ async fn try_settle(services: &Services, entry: &Entry) -> Result<Settled, ApiEr
                 Settled::NotOurs
             });
         }
-        _ => is_claimed_by(&flow_run, entry),
+        _ => is_claimed_by(&flow_run, entry) && !put_end_back(services, entry).await?,
     };
     Ok(if ours {
         Settled::Ours
     } else {
         Settled::NotOurs
     })
+}
+
+/// Whether a claim that the server took was one of a flow run that was due. One that was over gets its end back.
+async fn is_due(services: &Services, entry: &Entry) -> bool {
+    let mut patience = Patience::new();
+    loop {
+        match put_end_back(services, entry).await {
+            Ok(put_back) => return !put_back,
+            Err(error) if error.is_not_found() => return false,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "cannot tell yet whether somebody else had run it meanwhile");
+                patience.wait().await;
+            }
+        }
+    }
+}
+
+/// Gives a flow run back the end that it had before our claim, if it had one.
+async fn put_end_back(services: &Services, entry: &Entry) -> Result<bool, ApiError> {
+    let id = FlowRunId(entry.key.flow_run);
+    let states = services.client.list_flow_run_states(id).await?;
+    let Some(end) = end_before(&states, entry.transition) else {
+        return Ok(false);
+    };
+    tracing::info!(state = %end.kind, "not claimed: another worker had run it meanwhile");
+    let mut proposal = ProposedState::new(end.kind.clone());
+    proposal.name.clone_from(&end.name);
+    proposal.message.clone_from(&end.message);
+    proposal.data.clone_from(&end.data);
+    services.client.force_state(id, &proposal).await?;
+    Ok(true)
+}
+
+/// The end that a claim has come over: the server lets PENDING follow it (3.8.8). Pure.
+fn end_before(states: &[State], claim: TransitionId) -> Option<&State> {
+    let claimed = states.iter().rposition(|state| carries(state, claim))?;
+    states[..claimed]
+        .last()
+        .filter(|before| before.kind.is_final())
 }
 
 fn is_nearly_due(flow_run: &FlowRun) -> bool {

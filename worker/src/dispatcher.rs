@@ -100,7 +100,7 @@ impl Dispatcher {
     pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
         match event {
-            Event::Polled { due } => self.take_in(due, now),
+            Event::Polled { due, asked } => self.take_in(due, asked),
             Event::Recovered(entries) => {
                 for entry in entries {
                     self.resume(entry, &mut commands);
@@ -203,7 +203,7 @@ impl Dispatcher {
         }
     }
 
-    fn take_in(&mut self, due: Vec<ScheduledFlowRun>, now: Instant) {
+    fn take_in(&mut self, due: Vec<ScheduledFlowRun>, asked: Instant) {
         self.polled = true;
         if self.stage > Stage::Working {
             return;
@@ -219,7 +219,7 @@ impl Dispatcher {
             if !self.lives.contains_key(&id) && self.backlog.len() < PAGE && waiting.insert(id) {
                 self.backlog.push_back(Candidate {
                     scheduled,
-                    seen: now,
+                    seen: asked,
                 });
             }
         }

@@ -14,6 +14,8 @@ pub(crate) enum Event {
     Polled {
         /// What is due, in the server's order.
         due: Vec<ScheduledFlowRun>,
+        /// When it was asked: the answer is a picture of some moment after that.
+        asked: Instant,
     },
     /// Attempts that an earlier process of this worker left behind.
     Recovered(Vec<Entry>),

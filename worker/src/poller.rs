@@ -78,13 +78,14 @@ pub(crate) async fn poll(
             }
             continue;
         };
+        let asked = Instant::now();
         let answer = ask(&client, &question, limit).await;
         metrics.polled(answer.as_ref().map(Vec::len).ok());
         match answer {
             Ok(due) => {
                 vitals.poll_succeeded();
                 cadence.succeeded(due.len() >= limit as usize, Instant::now(), jitter());
-                if events_tx.send(Event::Polled { due }).await.is_err() {
+                if events_tx.send(Event::Polled { due, asked }).await.is_err() {
                     return;
                 }
             }

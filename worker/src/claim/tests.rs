@@ -53,3 +53,24 @@ fn no_other_answer_is_ours() {
     assert!(!is_ours(OrchestrationStatus::Abort, None, ours));
     assert!(!is_ours(OrchestrationStatus::Wait, None, ours));
 }
+
+#[test]
+fn an_end_that_a_late_claim_has_come_over_is_found() {
+    let (theirs, ours) = (TransitionId::random(), TransitionId::random());
+    let scheduled = state(StateType::Scheduled, theirs);
+    let pending = state(StateType::Pending, theirs);
+    let completed = state(StateType::Completed, theirs);
+    let claim = state(StateType::Pending, ours);
+    let late = [
+        scheduled.clone(),
+        pending.clone(),
+        completed.clone(),
+        claim.clone(),
+    ];
+    assert_eq!(end_before(&late, ours), Some(&completed));
+    // A flow run that is run again is scheduled again first.
+    let again = [pending, completed, scheduled.clone(), claim.clone()];
+    assert_eq!(end_before(&again, ours), None);
+    assert_eq!(end_before(&[scheduled, claim], ours), None);
+    assert_eq!(end_before(&late, TransitionId::random()), None);
+}

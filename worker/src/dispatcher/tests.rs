@@ -56,6 +56,7 @@ fn starts(commands: &[Command]) -> Vec<FlowRunId> {
 fn polled(numbers: &[u128]) -> Event {
     Event::Polled {
         due: numbers.iter().copied().map(due).collect(),
+        asked: Instant::now(),
     }
 }
 
