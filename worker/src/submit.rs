@@ -1,5 +1,6 @@
 //! From a plan to infrastructure that exists, and back: submit, announce, destroy.
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 use tokio::{
     sync::mpsc,
@@ -18,6 +19,10 @@ use crate::{
     task,
     telemetry::chain,
 };
+
+/// How long after its claim a flow run is believed to be as the claim left it. The server lets RUNNING follow CANCELLED (3.8.8), so after a
+/// long clone one that somebody has set to CANCELLED meanwhile must not be told to run.
+const CLAIM_HOLDS: SignedDuration = SignedDuration::from_secs(1);
 
 /// How long a driver may say "not now" before the flow run is reported as not started. Room on an engine that is full comes within
 /// minutes, or a person has to make it.
@@ -112,7 +117,7 @@ pub(crate) async fn announce(
     );
     services.run_log.mention(flow_run, said).await;
     if entry.reporter != Reporter::Engine {
-        announce_running(services, flow_run, &events_tx).await;
+        announce_running(services, entry, &events_tx).await;
     }
     let labels = run_labels(services);
     let (stored, labelled) = tokio::join!(
@@ -127,11 +132,13 @@ pub(crate) async fn announce(
     }
 }
 
-async fn announce_running(
-    services: &Services,
-    flow_run: FlowRunId,
-    events_tx: &mpsc::Sender<Event>,
-) {
+async fn announce_running(services: &Services, entry: &Entry, events_tx: &mpsc::Sender<Event>) {
+    let flow_run = FlowRunId(entry.key.flow_run);
+    let since_claim = Timestamp::now().duration_since(entry.claimed);
+    // The next look for cancelled flow runs finds it.
+    if since_claim > CLAIM_HOLDS && !is_still_pending(services, flow_run).await {
+        return;
+    }
     match services
         .client
         .propose_state(flow_run, &ProposedState::new(StateType::Running))
