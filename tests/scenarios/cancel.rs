@@ -1,6 +1,9 @@
 //! Cancelling: before there is a job, while it runs, when it does not want to, and by those who set the end directly.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
 use worker_tests::{program::Running, wait};
@@ -80,6 +83,7 @@ fn a_run_that_somebody_sets_to_cancelled_has_its_job_ended_and_its_state_left_al
     let program = scene.worker();
     let worker = program.start(&["--pool", POOL, "--limit", "1"]);
     let child = job.wait_for_child(&worker);
+    scene.wait_for(&run, "Running", &worker);
     let state = json!({"type": "CANCELLED", "message": "by hand"});
     let path = format!("/flow_runs/{run}/set_state");
     scene
@@ -90,6 +94,39 @@ fn a_run_that_somebody_sets_to_cancelled_has_its_job_ended_and_its_state_left_al
     assert_eq!(scene.state(&run), "Cancelled");
     assert_eq!(scene.message(&run), "by hand");
     assert!(is_gone(&child), "the child is still there");
+}
+
+#[test]
+fn a_run_that_is_cancelled_while_its_code_is_pulled_never_runs() {
+    let scene = Scene::set();
+    let marker = scene.directory("jobs").join("ran");
+    // A server for repositories that takes every connection and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let address = silent.local_addr().expect("it is bound");
+    let clone = json!({"repository": format!("http://{address}/code.git")});
+    let run = scene.run(&scene.deploy(
+        "slow",
+        &json!({
+            "pull_steps": [{"prefect.deployments.steps.git_clone": clone}],
+            "job_variables": {"command": format!("touch {}", marker.display())},
+        }),
+    ));
+    let program = scene.worker();
+    let worker = program.start(&["--pool", POOL, "--limit", "1"]);
+    scene.wait_for(&run, "Pending", &worker);
+    let (_connection, _) = silent.accept().expect("the worker asks for the code");
+    let path = format!("/flow_runs/{run}/set_state");
+    scene
+        .api()
+        .post(&path, &json!({"state": {"type": "CANCELLING"}}));
+    scene.wait_for(&run, "Cancelled", &worker);
+    assert_eq!(
+        scene.message(&run),
+        "Cancelled before its infrastructure was started."
+    );
+    let next = scene.run(&scene.deploy_command("true"));
+    scene.wait_for(&next, "Completed", &worker);
+    assert!(!marker.exists(), "it has run");
 }
 
 // === impl Stubborn ===

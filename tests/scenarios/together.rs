@@ -1,11 +1,13 @@
 //! Many runs at once, several workers at one pool, few slots, one poll.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
+use http::Method;
+use worker_server::Fault;
 use worker_tests::wait;
 
 use crate::{
-    scene::{BOUND, Scene, lines_of, script},
+    scene::{BOUND, Scene, lines_of, script, wait_for_status},
     stage::POOL,
 };
 
@@ -40,6 +42,41 @@ fn two_workers_share_a_pool_and_each_run_runs_once() {
     };
     assert_eq!(column(0), runs.iter().map(String::as_str).collect());
     assert_eq!(column(1), BTreeSet::from(["one", "other"]), "both had some");
+}
+
+#[test]
+fn a_run_that_is_claimed_again_after_its_end_does_not_run_again_and_gets_its_end_back() {
+    let scene = Scene::set();
+    let directory = scene.directory("jobs");
+    let ran = directory.join("ran");
+    let lines = format!("echo \"$PREFECT__WORKER_NAME\" >>{}\n", ran.display());
+    let run = scene.run(&scene.deploy_command(&script(&directory, "job.sh", &lines)));
+    // The claim of the first worker is on its way for so long that the second has run it before it arrives.
+    let (method, claim) = (Method::POST, "/flow_runs/{id}/set_state");
+    let late = Fault::Delay(Duration::from_secs(2));
+    scene.faults().next(method.clone(), claim, late);
+    let (slow, quick) = (scene.worker(), scene.worker());
+    let mut arguments = vec!["--pool", POOL, "--with-healthcheck", "--status-port", "0"];
+    arguments.extend(["--limit", "1", "--name", "slow"]);
+    let slow = slow.start(&arguments);
+    let status = wait_for_status(&slow);
+    wait::until("the claim is on its way", BOUND, || {
+        match scene.requests().count(&method, claim) {
+            0 => Err(slow.stderr()),
+            _ => Ok(()),
+        }
+    });
+    let quick = quick.start(&["--pool", POOL, "--name", "quick"]);
+    scene.wait_for(&run, "Completed", &quick);
+    wait::until("the late claim is dealt with", BOUND, || {
+        if status.get("/status")["flow_runs"]["held"] == 0 {
+            Ok(())
+        } else {
+            Err(slow.stderr())
+        }
+    });
+    assert_eq!(scene.state(&run), "Completed", "{}", slow.stderr());
+    assert_eq!(lines_of(&ran), ["quick"], "{}", slow.stderr());
 }
 
 #[test]
