@@ -257,9 +257,9 @@ impl Record {
         let Some(first) = lines.next() else {
             return Ok(None);
         };
-        let intended = parse(first.as_bytes()).map_err(not_understood)?;
+        let intended = parse(first.as_bytes()).map_err(|reason| not_understood(&reason))?;
         let started = lines.next().map(serde_json::from_str).transpose();
-        let started = started.map_err(|error| not_understood(error.to_string()))?;
+        let started = started.map_err(|error| not_understood(&error.to_string()))?;
         Ok(Some(Self { intended, started }))
     }
 }
@@ -353,7 +353,7 @@ pub(super) fn is_not_understood(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidData
 }
 
-fn not_understood(reason: String) -> io::Error {
+fn not_understood(reason: &str) -> io::Error {
     let reason = format!("its record is not understood: {reason}");
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }

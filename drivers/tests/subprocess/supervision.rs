@@ -14,7 +14,7 @@ use worker_drivers::{
     subprocess::SubprocessDriver,
 };
 
-use crate::subject::{SubprocessSubject, processes};
+use crate::subject::{Process, SubprocessSubject, processes};
 
 /// A job that runs this line.
 fn job(scene: &Scene<'_>, line: &str) -> Job {
@@ -50,7 +50,7 @@ async fn run(scene: &mut Scene<'_>, job: &Job) -> (Vec<String>, Outcome) {
 async fn arguments_of_a_job_are_in_no_list_but_its_own() {
     const CANARY: &str = "canary-2b7d";
     let subject = SubprocessSubject::new();
-    let mut scene = Scene::new(&subject).await;
+    let scene = Scene::new(&subject).await;
     let job = job(
         &scene,
         &format!("sh -c 'while :; do sleep 3600; done' {CANARY}"),
@@ -64,7 +64,7 @@ async fn arguments_of_a_job_are_in_no_list_but_its_own() {
     scene.processes(handle.key, 2).await;
     let (shims, others): (Vec<_>, Vec<_>) = processes(handle.key)
         .into_iter()
-        .partition(|process| process.is_shim());
+        .partition(Process::is_shim);
     assert!(others.iter().any(|process| process.shows(CANARY)));
     assert!(!shims.is_empty() && !shims.iter().any(|process| process.shows(CANARY)));
     scene.destroy(handle.key).await;
