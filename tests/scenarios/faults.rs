@@ -312,15 +312,17 @@ fn case(request: Request, wrong: Wrong) {
     if request.is_first() {
         wrong.plan(scene.faults(), request);
     }
-    let heartbeat = if request == Request::Heartbeat {
-        "0.5"
-    } else {
-        // The pool is read before each heartbeat, and that is not the reading that is meant to fail.
+    // The pool is read before each heartbeat, and that is not the reading that is meant to fail.
+    let heartbeat = if request == Request::ReadPool {
         "60"
+    } else {
+        "0.5"
     };
+    // Short where it is waited for; elsewhere a slow machine is no fault.
+    let timeout = if wrong == Wrong::Hanging { "2" } else { "30" };
     let program = scene
         .worker()
-        .with("PREFECT_API_REQUEST_TIMEOUT", "1")
+        .with("PREFECT_API_REQUEST_TIMEOUT", timeout)
         .with("PREFECT_WORKER_HEARTBEAT_SECONDS", heartbeat);
     let mut arguments = vec!["--pool", POOL, "--type", "process", "--limit", "1"];
     arguments.extend(["--with-healthcheck", "--status-port", "0"]);
