@@ -23,32 +23,44 @@ use crate::{
 /// Looks after infrastructure without a journal entry, and after workspaces without infrastructure, once, after the start. It takes as long as
 /// engine and API take to answer; meanwhile the worker works, so what is an orphan is decided by the journal as it is then.
 pub(crate) async fn adopt_orphans(services: Arc<Services>, events_tx: mpsc::Sender<Event>) {
-    let mut patience = Patience::new();
-    let owned = loop {
-        match services.driver.list_owned(&services.identity.owner).await {
-            Ok(owned) => break owned,
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "cannot see yet what an earlier process left");
-                patience.wait().await;
-            }
-        }
-    };
+    let owned = list_owned(&services).await;
     let with_jobs = owned.iter().map(|one| one.handle.key).collect();
     sweep_workspaces(&services, with_jobs).await;
-    for orphan in owned {
+    let mut orphans = Vec::new();
+    for one in owned {
         // A journal that is gone ends the worker.
-        if services
-            .journal
-            .holds(orphan.handle.key)
-            .await
-            .unwrap_or(true)
-        {
-            continue;
+        if !services.journal.holds(one.handle.key).await.unwrap_or(true) {
+            orphans.push(one);
         }
+    }
+    if orphans.is_empty() {
+        return;
+    }
+    // What a life removed meanwhile is in the older list only. A life forgets what it has removed, never the other way round.
+    let there: HashSet<RunKey> = list_owned(&services)
+        .await
+        .into_iter()
+        .map(|one| one.handle.key)
+        .collect();
+    orphans.retain(|orphan| there.contains(&orphan.handle.key));
+    for orphan in orphans {
         if let Some(entry) = adopt(&services, orphan).await
             && events_tx.send(Event::Recovered(vec![entry])).await.is_err()
         {
             return;
+        }
+    }
+}
+
+async fn list_owned(services: &Services) -> Vec<Owned> {
+    let mut patience = Patience::new();
+    loop {
+        match services.driver.list_owned(&services.identity.owner).await {
+            Ok(owned) => return owned,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "cannot see yet what an earlier process left");
+                patience.wait().await;
+            }
         }
     }
 }

@@ -40,11 +40,14 @@ pub(crate) async fn watch(
     handle: &Handle,
 ) -> Option<Watched> {
     let from = entry.output;
+    // The end may have come before this life could be told of it: before its line existed, or before a restart. And after a restart a driver
+    // wants to be asked this before anything else.
+    let first = ask(services, handle).await;
     let mut output = Output::new(services, entry, handle);
     let (ended, unread) = {
         let reading = output.read();
         tokio::pin!(reading);
-        let ending = end_of(services, line, handle);
+        let ending = end_of(services, line, handle, first);
         tokio::pin!(ending);
         let mut read = false;
         let ended = loop {
@@ -82,21 +85,18 @@ async fn end_of(
     services: &Services,
     line: &mut Line,
     handle: &Handle,
+    first: Asked,
 ) -> Option<(Outcome, Stopped)> {
-    // The end may have come before this life could be told of it: before its line existed, or before a restart.
-    let mut doubt = true;
+    let mut answer = first;
     let mut asked = Order::GoOn;
     let mut stopped = Stopped::No;
     let mut ask_again = None;
     loop {
-        if doubt {
-            match ask(services, handle).await {
-                Asked::Ended(outcome) => return Some((outcome, stopped)),
-                Asked::Unknown => return None,
-                Asked::GoesOn => {}
-            }
+        match std::mem::replace(&mut answer, Asked::GoesOn) {
+            Asked::Ended(outcome) => return Some((outcome, stopped)),
+            Asked::Unknown => return None,
+            Asked::GoesOn => {}
         }
-        doubt = false;
         if line.order() > asked || ask_again.is_some_and(|at| at <= Instant::now()) {
             asked = line.order();
             stopped = stopped_by(asked, stopped);
@@ -114,11 +114,11 @@ async fn end_of(
                     return Some((outcome, stopped));
                 }
                 // The snapshot may be older than the job, so the engine is asked about this one.
-                Told::Observed(Observation::Absent) => doubt = true,
+                Told::Observed(Observation::Absent) => answer = ask(services, handle).await,
                 // A phase on the way is no end, and an order is read at the top of the loop.
                 Told::Observed(Observation::Phase(..)) | Told::Ordered => {}
             },
-            () = remind => doubt = true,
+            () = remind => answer = ask(services, handle).await,
         }
     }
 }
