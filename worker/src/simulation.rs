@@ -14,6 +14,7 @@ mod clock;
 mod fate;
 mod mortal;
 mod people;
+mod random;
 mod steps;
 mod truth;
 mod wire;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::task::{self, Task};
 
@@ -20,10 +20,9 @@ pub(super) fn run_fast() -> Task<()> {
     let (beats_tx, mut beats_rx) = mpsc::channel(1);
     task::spawn("clock", async move {
         let beating = task::blocking(move || {
-            while !beats_tx.is_closed() {
+            // A runtime that is busy is not hurried.
+            while !matches!(beats_tx.try_send(()), Err(TrySendError::Closed(()))) {
                 std::thread::park_timeout(BEAT);
-                // A runtime that is busy is not hurried.
-                drop(beats_tx.try_send(()));
             }
         });
         tokio::pin!(beating);

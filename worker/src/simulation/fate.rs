@@ -50,6 +50,8 @@ pub(super) enum Affair {
     Reported,
     /// The engine puts it back once, and completes it the next time.
     PutBack,
+    /// Somebody marks it as failed while its job runs, which ends by itself a little later.
+    MarkedFailed,
 }
 
 /// A flow run of each kind.
@@ -153,11 +155,57 @@ pub(super) const ALL: &[Fate] = &[
         executions: 2..=2,
         says: None,
     },
+    Fate {
+        name: "marked-as-failed",
+        entrypoint: None,
+        script: &[("FAKE_RUN", "forever")],
+        affair: Affair::MarkedFailed,
+        ends: StateType::Failed,
+        executions: 1..=1,
+        says: None,
+    },
+];
+
+/// Flow runs that last until something else is over.
+pub(super) const LONG: &[Fate] = &[
+    Fate {
+        name: "exits-0-late",
+        entrypoint: None,
+        script: &[("FAKE_RUN", "20"), ("FAKE_LAST_STDOUT", "over at last\\n")],
+        affair: Affair::None,
+        ends: StateType::Completed,
+        executions: 1..=1,
+        says: Some("over at last"),
+    },
+    Fate {
+        name: "exits-3-late",
+        entrypoint: None,
+        script: &[("FAKE_RUN", "30"), ("FAKE_EXIT", "3")],
+        affair: Affair::None,
+        ends: StateType::Crashed,
+        executions: 1..=1,
+        says: None,
+    },
+    Fate {
+        name: "out-of-memory-late",
+        entrypoint: None,
+        script: &[("FAKE_RUN", "25"), ("FAKE_OOM", "1048576")],
+        affair: Affair::None,
+        ends: StateType::Crashed,
+        executions: 1..=1,
+        says: None,
+    },
 ];
 
 // === impl Fate ===
 
 impl Fate {
+    /// The fate of this name.
+    pub(super) fn named(name: &str) -> &'static Self {
+        let found = ALL.iter().find(|fate| fate.name == name);
+        found.expect("there is such a fate")
+    }
+
     fn job_variables(&self) -> Value {
         let environment: Map<String, Value> = self
             .script

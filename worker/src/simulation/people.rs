@@ -17,6 +17,9 @@ use super::fate::{Affair, Subject};
 /// How often they look.
 const PACE: Duration = Duration::from_millis(60);
 
+/// How long a job goes on that nobody is interested in any more.
+const A_LITTLE: Duration = Duration::from_millis(500);
+
 /// What people see of the world, and what nobody should see.
 #[derive(Clone, Debug)]
 pub(super) struct People {
@@ -103,7 +106,7 @@ impl People {
                     self.propose(id, StateType::Running).await;
                     self.propose(id, StateType::Scheduled).await;
                     *progress = Progress::PutBack(key.attempt);
-                    self.end(key);
+                    self.end(key, true);
                 }
             }
             Affair::Reported | Affair::PutBack => {
@@ -113,7 +116,18 @@ impl People {
                     self.propose(id, StateType::Running).await;
                     self.propose(id, StateType::Completed).await;
                     *progress = Progress::Done;
-                    self.end(key);
+                    self.end(key, true);
+                }
+            }
+            Affair::MarkedFailed => {
+                let flow_run = self.client.read_flow_run(id).await.expect("an answer");
+                if let Some(key) = running
+                    && flow_run.state_type == Some(StateType::Running)
+                    && self.propose(id, StateType::Failed).await
+                {
+                    tokio::time::sleep(A_LITTLE).await;
+                    self.end(key, false);
+                    *progress = Progress::Done;
                 }
             }
             Affair::CancelledRunning => {}
@@ -127,13 +141,9 @@ impl People {
             .next()
     }
 
-    /// The end of an engine that has told the API everything.
-    fn end(&self, key: RunKey) {
-        let outcome = Outcome::Exited {
-            code: 0,
-            reported: true,
-        };
-        self.engine.end(key, outcome);
+    /// Ends a job well, whether or not it was an engine that has told the API everything.
+    fn end(&self, key: RunKey, reported: bool) {
+        self.engine.end(key, Outcome::Exited { code: 0, reported });
     }
 
     async fn propose(&self, id: FlowRunId, state: StateType) -> bool {

@@ -46,7 +46,7 @@ impl Steps {
     /// Goes on, if the worker lives.
     pub(super) async fn live(&self) {
         if self.is_over() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -2,17 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
-
 use worker_api::{
     Client,
-    types::{FlowRun, FlowRunFilter, FlowRunId, State, StateType},
+    types::{FlowRun, FlowRunFilter, FlowRunId, StateType},
 };
 use worker_drivers::fake::{FakeCall, FakeEngine};
-use worker_server::Server;
 
 use super::fate::{Fate, Subject};
 
@@ -20,7 +14,6 @@ use super::fate::{Fate, Subject};
 pub(super) async fn findings(
     Subject { id, fate }: &Subject,
     client: &Client,
-    server: &Server,
     engine: &FakeEngine,
 ) -> Vec<String> {
     let Fate {
@@ -33,7 +26,8 @@ pub(super) async fn findings(
         affair: _,
     } = fate;
     let mut findings = Vec::new();
-    let states = history(server, *id).await;
+    let states = client.list_flow_run_states(*id).await.expect("an answer");
+    let states: Vec<_> = states.into_iter().map(|state| state.kind).collect();
     let (last, before) = states.split_last().expect("it was scheduled");
     if last != ends {
         findings.push(format!("ended {last}, not {ends}: {states:?}"));
@@ -44,6 +38,13 @@ pub(super) async fn findings(
     let made = made(engine, *id);
     if !executions.contains(&made.values().sum()) {
         findings.push(format!("was executed {made:?}, not {executions:?}"));
+    }
+    let ran = states
+        .iter()
+        .filter(|state| **state == StateType::Running)
+        .count();
+    if ran > made.values().sum() {
+        findings.push(format!("was said to run too often: {states:?}"));
     }
     if made.values().any(|&times| times > 1) {
         findings.push(format!("an attempt was made more than once: {made:?}"));
@@ -88,26 +89,4 @@ fn made(engine: &FakeEngine, id: FlowRunId) -> BTreeMap<u32, usize> {
             _ => None,
         })
         .collect()
-}
-
-/// The types of all states a flow run was in. The client has no need of this route, so it is asked by hand.
-async fn history(server: &Server, id: FlowRunId) -> Vec<StateType> {
-    let mut connection = TcpStream::connect(server.address())
-        .await
-        .expect("the server listens");
-    let request = format!(
-        "GET /api/flow_run_states/?flow_run_id={id} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
-    );
-    connection
-        .write_all(request.as_bytes())
-        .await
-        .expect("it reads");
-    let mut answer = String::new();
-    connection
-        .read_to_string(&mut answer)
-        .await
-        .expect("an answer");
-    let (_head, body) = answer.split_once("\r\n\r\n").expect("a body");
-    let states: Vec<State> = serde_json::from_str(body).expect("a list of states");
-    states.into_iter().map(|state| state.kind).collect()
 }

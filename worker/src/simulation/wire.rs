@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -23,6 +26,16 @@ const ROUTINE: [&str; 4] = [
     "GET /api/work_pools/",
 ];
 
+/// What is answered while the API is away.
+const AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+
+/// The server at the far end, and whether it can be reached.
+#[derive(Clone, Debug)]
+pub(super) struct FarEnd {
+    pub(super) server: SocketAddr,
+    pub(super) away: Arc<AtomicBool>,
+}
+
 /// The line. It is cut when this is dropped.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -32,7 +45,7 @@ pub(super) struct Wire {
     _relaying: Task<()>,
 }
 
-/// A request that was on its way when its worker died, and may still arrive.
+/// A claim that was on its way when its worker died, and may still arrive.
 #[derive(Debug)]
 pub(super) struct Letter {
     to: TcpStream,
@@ -52,11 +65,11 @@ struct Request {
 
 impl Wire {
     /// A line to a server.
-    pub(super) async fn to(server: SocketAddr, steps: Steps) -> Self {
+    pub(super) async fn to(far_end: FarEnd, steps: Steps) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it listens");
         let lost = Lost::default();
-        let relaying = relay_all(listener, server, steps, Arc::clone(&lost));
+        let relaying = relay_all(listener, far_end, steps, Arc::clone(&lost));
         Self {
             url: format!("http://{address}/api").parse().expect("a URL"),
             lost,
@@ -64,19 +77,19 @@ impl Wire {
         }
     }
 
-    /// The request at which the worker died, if it died at one.
+    /// The claim at which the worker died, if it died at one.
     pub(super) fn lost(&self) -> Option<Letter> {
         self.lost.lock().expect("nobody panics with it").take()
     }
 }
 
-async fn relay_all(listener: TcpListener, server: SocketAddr, steps: Steps, lost: Lost) {
+async fn relay_all(listener: TcpListener, far_end: FarEnd, steps: Steps, lost: Lost) {
     let mut connections = FuturesUnordered::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (near, _) = accepted.expect("a connection");
-                connections.push(relay(near, server, &steps, &lost));
+                connections.push(relay(near, &far_end, &steps, &lost));
             }
             Some(_ended) = connections.next() => {}
         }
@@ -86,11 +99,11 @@ async fn relay_all(listener: TcpListener, server: SocketAddr, steps: Steps, lost
 /// Passes on the bytes of one connection. A client sends no request before it has read the last answer, so each turn is one request.
 async fn relay(
     mut near: TcpStream,
-    server: SocketAddr,
+    far_end: &FarEnd,
     steps: &Steps,
     lost: &Lost,
 ) -> std::io::Result<()> {
-    let mut far = TcpStream::connect(server).await?;
+    let mut far = TcpStream::connect(far_end.server).await?;
     let (mut up, mut down) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     let mut request: Option<Request> = None;
     let mut answered = false;
@@ -101,13 +114,20 @@ async fn relay(
                 if bytes.is_empty() {
                     return Ok(());
                 }
+                if far_end.away.load(Ordering::Relaxed) {
+                    near.write_all(AWAY).await?;
+                    return Ok(());
+                }
                 if answered || request.is_none() {
                     answered = false;
                     let asked = request.insert(Request::read(bytes));
                     if !asked.routine && steps.count(&asked.line) {
-                        let letter = Letter { to: far, request: bytes.to_vec() };
-                        lost.lock().expect("nobody panics with it").replace(letter);
-                        return Ok(std::future::pending().await);
+                        if asked.is_claim() {
+                            let letter = Letter { to: far, request: bytes.to_vec() };
+                            lost.lock().expect("nobody panics with it").replace(letter);
+                        }
+                        // Whoever sent it is dead in a moment.
+                        return std::future::pending().await;
                     }
                 }
                 steps.live().await;
@@ -147,6 +167,10 @@ impl Request {
                 None => route,
             },
         }
+    }
+
+    fn is_claim(&self) -> bool {
+        self.line.ends_with(": PENDING")
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, LazyLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use worker_api::{Client, ClientOptions, types::StateType};
 use worker_config::settings::{self, Settings, Sources};
 use worker_drivers::{Driver, fake::FakeEngine};
-use worker_server::{Faults, Server, ServerOptions};
+use worker_server::{Server, ServerOptions};
 
 use super::{
     clock,
@@ -22,12 +22,12 @@ use super::{
     people::People,
     steps::Steps,
     truth,
-    wire::{Letter, Wire},
+    wire::{FarEnd, Letter, Wire},
 };
 use crate::{
     event::Stage,
     heartbeat::{self, PoolWish},
-    journal::Journal,
+    journal::{Entry, Journal},
     parts::Setup,
     state_dir::StateDir,
     task::{self, Task},
@@ -38,14 +38,15 @@ use crate::{
 pub(super) const POOL: &str = "simulated";
 
 /// How long everything may take, on the clock of the simulation.
-const LIMIT: Duration = Duration::from_mins(10);
+const LIMIT: Duration = Duration::from_mins(4);
 
 /// What outlives workers, and the flow runs that are due in it.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) engine: FakeEngine,
-    pub(super) faults: Faults,
     pub(super) client: Client,
+    /// Whether the API cannot be reached by workers.
+    pub(super) api_away: Arc<AtomicBool>,
     server: Server,
     subjects: Arc<Vec<Subject>>,
     people: People,
@@ -64,12 +65,10 @@ pub(super) enum Interruption {
     None,
     /// Its death at this step.
     Death(u32),
-    /// The same, but if the step is a request, it still arrives, this long after the next worker has begun.
+    /// The same, but if the step is a claim, it still arrives, this long after the next worker has begun.
     DeathWithLetter(u32, Duration),
     /// Once it has taken so many steps it is told to leave its jobs to the next.
     LettingGo(u32),
-    /// Once it has taken so many steps it is told to stop its jobs.
-    Stopping(u32),
 }
 
 /// How a worker of the simulation ended.
@@ -92,12 +91,9 @@ impl World {
     /// A world with one flow run of each fate, all of them due.
     pub(super) async fn new(fates: impl IntoIterator<Item = &'static Fate>) -> Self {
         let clock = clock::run_fast();
-        let faults = Faults::new();
-        let options = ServerOptions {
-            faults: Some(faults.clone()),
-            ..ServerOptions::default()
-        };
-        let server = Server::start(options).await.expect("a server");
+        let server = Server::start(ServerOptions::default())
+            .await
+            .expect("a server");
         let client = client(&ClientOptions::new(server.url()));
         let engine = FakeEngine::new();
         heartbeat::ready(&client, &wish(&engine.driver()))
@@ -111,8 +107,8 @@ impl World {
         let people = People::new(client.clone(), engine.clone(), Arc::clone(&subjects));
         Self {
             engine,
-            faults,
             client,
+            api_away: Arc::default(),
             server,
             subjects,
             home: tempfile::tempdir().expect("a temporary directory"),
@@ -131,9 +127,12 @@ impl World {
     /// What the world was like when it was not over in time.
     pub(super) async fn work(&mut self, interruption: Interruption) -> Result<Fin, String> {
         let steps = Steps::until(interruption.fatal());
-        let wire = Wire::to(self.server.address(), steps.clone()).await;
+        let far_end = FarEnd {
+            server: self.server.address(),
+            away: Arc::clone(&self.api_away),
+        };
+        let wire = Wire::to(far_end, steps.clone()).await;
         let state_dir = self.state_dir();
-        let journal = state_dir.journal();
         let setup = self.setup(state_dir, &wire, &steps);
         let (stages_tx, stages_rx) = mpsc::channel(4);
         if let Some((letter, delay)) = self.letter.take() {
@@ -162,11 +161,16 @@ impl World {
         }
         // The journal's thread may still write what it was told before. Whether that gets into the copy is a matter of luck, as it is for
         // a process.
-        self.bequeath(&journal);
+        self.bequeath();
         if let Interruption::DeathWithLetter(_, delay) = interruption {
             self.letter = wire.lost().map(|letter| (letter, delay));
         }
         Ok(fin)
+    }
+
+    /// Whether the request at which the last worker died will still arrive.
+    pub(super) fn expects_letter(&self) -> bool {
+        self.letter.is_some()
     }
 
     /// What is wrong with the world once the last worker has drained.
@@ -174,18 +178,31 @@ impl World {
         let mut findings = self.people.alarms();
         findings.extend(self.engine.violations());
         for subject in self.subjects.iter() {
-            findings
-                .extend(truth::findings(subject, &self.client, &self.server, &self.engine).await);
+            findings.extend(truth::findings(subject, &self.client, &self.engine).await);
         }
         let left = self.engine.jobs();
         if !left.is_empty() {
             findings.push(format!("left in the engine: {left:?}"));
         }
-        let (_journal, entries) = Journal::open(&self.state_dir().journal()).expect("the journal");
-        if !entries.is_empty() {
-            findings.push(format!("left in the journal: {entries:?}"));
+        let left = self.left_in_journal().await;
+        if !left.is_empty() {
+            findings.push(format!("left in the journal: {left:?}"));
         }
         findings
+    }
+
+    /// What the last worker's journal holds, once it has been written.
+    async fn left_in_journal(&self) -> Vec<Entry> {
+        let path = self.state_dir().journal();
+        let mut tries = 0;
+        loop {
+            let (_journal, entries) = Journal::open(&path).expect("the journal");
+            if entries.is_empty() || tries == 50 {
+                return entries;
+            }
+            tries += 1;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// Tells the worker what its interruption says, and to drain when all is over.
@@ -196,15 +213,11 @@ impl World {
         stages_tx: mpsc::Sender<Stage>,
     ) -> std::convert::Infallible {
         let told = async {
-            let (after, stage) = match interruption {
-                Interruption::LettingGo(after) => (after, Stage::LettingGo),
-                Interruption::Stopping(after) => (after, Stage::Stopping),
-                Interruption::None | Interruption::Death(_) | Interruption::DeathWithLetter(..) => {
-                    std::future::pending().await
-                }
-            };
-            steps.taken_more_than(after).await;
-            stage
+            if let Interruption::LettingGo(after) = interruption {
+                steps.taken_more_than(after).await;
+            } else {
+                std::future::pending::<()>().await;
+            }
         };
         let over = async {
             // It has seen what it was left.
@@ -213,7 +226,7 @@ impl World {
         };
         let stage = tokio::select! {
             () = over => Stage::Draining,
-            stage = told => stage,
+            () = told => Stage::LettingGo,
         };
         // A worker that has ended already needs not be told.
         stages_tx.send(stage).await.ok();
@@ -242,12 +255,13 @@ impl World {
     }
 
     /// Copies the journal as it is on disk to where the next worker looks for it.
-    fn bequeath(&mut self, journal: &Path) {
+    pub(super) fn bequeath(&mut self) {
+        let journal = self.state_dir().journal();
         self.workers += 1;
         let heir = self.state_dir().journal();
         for suffix in ["", "-wal"] {
             let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
-            match std::fs::copy(with(journal), with(&heir)) {
+            match std::fs::copy(with(&journal), with(&heir)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     panic!("the journal cannot be copied: {error}")
                 }
@@ -262,7 +276,7 @@ impl World {
             steps: steps.clone(),
         };
         Setup {
-            settings: settings(self.home.path()),
+            settings: SETTINGS.clone(),
             client: client(&ClientOptions::new(wire.url.clone()).named(&state_dir.worker)),
             wish: wish(&driver),
             driver: Arc::new(driver),
@@ -278,20 +292,14 @@ impl Interruption {
     fn fatal(self) -> Option<u32> {
         match self {
             Self::Death(point) | Self::DeathWithLetter(point, _) => Some(point),
-            Self::None | Self::LettingGo(_) | Self::Stopping(_) => None,
+            Self::None | Self::LettingGo(_) => None,
         }
     }
 }
 
-/// The defaults, with intervals for a world where everything is near, and fewer slots than flow runs.
-fn settings(home: &Path) -> Settings {
-    let sources = Sources {
-        directory: home.to_owned(),
-        home: Some(home.to_owned()),
-        cores: 2,
-        ..Sources::default()
-    };
-    let mut settings = settings::load(&sources).expect("the defaults are right");
+/// The settings of every worker: the defaults, with intervals for a world where everything is near, and fewer slots than flow runs.
+static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
+    let mut settings = settings::load(&Sources::default()).expect("the defaults are right");
     settings.worker.limit = NonZeroU32::new(4);
     settings.worker.query_interval = Duration::from_millis(300);
     settings.worker.cancellation_interval = Duration::from_millis(300);
@@ -299,7 +307,7 @@ fn settings(home: &Path) -> Settings {
     settings.logging.batch_interval = Duration::from_millis(200);
     settings.status.enabled = false;
     settings
-}
+});
 
 fn wish(driver: &dyn Driver) -> PoolWish {
     PoolWish {
