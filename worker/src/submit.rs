@@ -108,20 +108,14 @@ enum Standing {
     Doubtful,
 }
 
-/// Tells the API that infrastructure is about to be created, and by whom, and hears whether it still should be.
+/// Tells the API that infrastructure is about to be created, and hears whether it still should be.
 pub(crate) async fn declare(services: &Services, entry: &Entry) -> Result<(), NotStarted> {
     let flow_run = FlowRunId(entry.key.flow_run);
     // What is declared here is good to know; only what the answer says about the flow run matters, and an outage says nothing.
     let client = services.client.with_retries(1);
-    let labels = run_labels(services);
-    let proposal = claim::submitting_proposal(entry);
-    let (answer, labelled) = tokio::join!(
-        client.propose_state(flow_run, &proposal),
-        client.update_labels(flow_run, &labels),
-    );
-    if let Err(error) = labelled {
-        tracing::debug!(error = %chain(&error), "cannot label the flow run");
-    }
+    let answer = client
+        .propose_state(flow_run, &claim::submitting_proposal(entry))
+        .await;
     let standing = match answer {
         Ok(answer) => standing(answer.status, answer.state.as_ref(), entry.transition),
         Err(error) if error.is_not_found() => return Err(NotStarted::NotOurs),
@@ -181,6 +175,11 @@ pub(crate) async fn announce(
     }
     if let Err(error) = services.client.set_infrastructure_id(flow_run, id).await {
         tracing::warn!(error = %chain(&error), "cannot store the infrastructure id {id}");
+    }
+    // One after the other: a server on SQLite answers 503 to two writes at once.
+    let labels = run_labels(services);
+    if let Err(error) = services.client.update_labels(flow_run, &labels).await {
+        tracing::debug!(error = %chain(&error), "cannot label the flow run");
     }
 }
 
