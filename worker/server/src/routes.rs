@@ -37,11 +37,13 @@ mod events;
 mod flow_runs;
 mod flows;
 mod logs;
+mod socket;
 mod states;
 mod task_runs;
 mod variables;
 mod work_pools;
 mod work_queues;
+mod worker_channel;
 mod workers;
 
 /// What every handler can reach.
@@ -117,6 +119,7 @@ pub(crate) fn router(app: App, interception: Interception) -> Router {
         .merge(work_pools::routes())
         .merge(work_queues::routes())
         .merge(workers::routes())
+        .merge(worker_channel::routes())
         .merge(flows::routes())
         .merge(deployments::routes())
         .merge(deployment_schedules::routes())

@@ -8,7 +8,7 @@ use worker_api::types::{ConcurrencyOptions, DeploymentId, FlowId};
 use super::{
     Tx,
     filter::{Condition, Field, Page},
-    pools, queues,
+    notices, pools, queues,
     schedules::{self, ScheduleCreate},
     states,
     value::Micros,
@@ -243,6 +243,7 @@ pub(crate) fn upsert(
         "d.flow_id = ?2 AND d.name = ?3",
         [&flow_id.to_string(), name],
     )?;
+    let before = found.as_ref().map(serde_json::to_value).transpose()?;
     let is_new = found.is_none();
     let (id, mut doc) = match found {
         Some(found) => (found.id, found.doc),
@@ -259,7 +260,12 @@ pub(crate) fn upsert(
     write(tx, &id, body, &fields, &doc)?;
     schedules::delete_runs(tx, &id)?;
     schedules::replace(tx, &id, fields.schedules.as_deref().unwrap_or_default())?;
-    Ok((read_text(tx, &id)?, is_new))
+    let after = read_text(tx, &id)?;
+    match before {
+        Some(before) => notices::deployment_updated(tx, &id, &before, &after)?,
+        None => notices::deployment(tx, &id, "created")?,
+    }
+    Ok((after, is_new))
 }
 
 /// Changes a deployment. Schedules that all have a slug are merged by slug and never removed (3.8.8).
@@ -271,6 +277,7 @@ pub(crate) fn update(
     let fields = body.fields()?;
     let mut deployment = find(tx, "d.id = ?2", [&id.to_string()])?
         .ok_or_else(|| Error::not_found("Deployment not found."))?;
+    let before = serde_json::to_value(&deployment)?;
     if let Some(given) = &fields.schedules {
         schedules::merge(tx, &deployment.id, given)?;
     }
@@ -294,6 +301,7 @@ pub(crate) fn update(
             .map_err(|error| Error::Conflict(format!("Error updating deployment: {error}")))?;
     }
     write(tx, &deployment.id, body, &fields, &deployment.doc)?;
+    notices::deployment_updated(tx, &deployment.id, &before, &read_text(tx, &deployment.id)?)?;
     schedules::delete_runs(tx, &deployment.id)
 }
 
@@ -351,6 +359,7 @@ pub(crate) fn pause(tx: &mut Tx<'_>, id: DeploymentId, paused: bool) -> Result<(
 /// Deletes a deployment and its flow runs that are still scheduled.
 pub(crate) fn delete(tx: &Tx<'_>, id: DeploymentId) -> Result<(), Error> {
     let id = id.to_string();
+    notices::deployment(tx, &id, "deleted")?;
     tx.execute(
         "DELETE FROM flow_run WHERE deployment_id = ? AND state_type = 'SCHEDULED' AND run_count = 0
             AND state_name <> 'AwaitingConcurrencySlot'",

@@ -2,12 +2,13 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use worker_api::types::FlowId;
 
 use super::{
     Tx,
     filter::{Condition, Field, Page},
+    notices,
     value::{Micros, Raw},
 };
 use crate::error::Error;
@@ -71,7 +72,10 @@ pub(crate) fn create(tx: &Tx<'_>, flow: &FlowCreate) -> Result<(FlowView, bool),
             serde_json::to_string(&flow.tags)?,
             serde_json::to_string(&flow.labels.clone().unwrap_or_default())?,
         ])?;
-    read_by_name(tx, &flow.name).map(|view| (view, true))
+    let view = read_by_name(tx, &flow.name)?;
+    let payload = json!({ "name": view.name, "tags": view.tags, "labels": view.labels });
+    notices::flow(tx, &view.id, &view.name, payload)?;
+    Ok((view, true))
 }
 
 /// Reads a flow.

@@ -8,7 +8,7 @@ use worker_api::types::WorkQueueId;
 use super::{
     Tx,
     filter::{Condition, Field, Page},
-    pools,
+    notices, pools,
     value::Micros,
 };
 use crate::{error::Error, patch::Patch};
@@ -28,7 +28,7 @@ pub(crate) struct QueueView {
     filter: Option<()>,
     pub(crate) last_polled: Option<Micros>,
     work_pool_name: String,
-    status: &'static str,
+    pub(crate) status: &'static str,
     pub(crate) active_slots: Option<u32>,
 }
 
@@ -140,7 +140,9 @@ pub(crate) fn create(tx: &Tx<'_>, pool: &str, queue: &QueueCreate) -> Result<Que
             queue.is_paused,
             queue.concurrency_limit,
         ])?;
-    read(tx, &pool.name, &queue.name)
+    let view = read(tx, &pool.name, &queue.name)?;
+    notices::queue(tx, &view, "created")?;
+    Ok(view)
 }
 
 /// Reads the queue of a name.
@@ -227,7 +229,9 @@ pub(crate) fn update(
         update.concurrency_limit.changes(),
         update.concurrency_limit,
     ])?;
-    Ok(())
+    notices::statuses(tx)?;
+    let name = update.name.as_deref().unwrap_or(name);
+    notices::queue_updated(tx, &queue, &read(tx, pool, name)?)
 }
 
 /// Deletes a queue that is not its pool's default.
@@ -238,6 +242,7 @@ pub(crate) fn delete(tx: &Tx<'_>, pool: &str, name: &str) -> Result<(), Error> {
             "The default queue of a pool cannot be deleted.".to_owned(),
         ));
     }
+    notices::queue(tx, &queue, "deleted")?;
     tx.execute("DELETE FROM work_queue WHERE id = ?", [queue.id])?;
     Ok(())
 }

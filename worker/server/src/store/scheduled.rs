@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Tx,
     filter::Page,
-    pools,
+    notices, pools,
     queues::{self, QueueView},
     runs::{self, RunView},
     value::{Micros, time},
@@ -58,7 +58,9 @@ pub(crate) fn poll(tx: &Tx<'_>, pool: &str, wanted: &Poll) -> Result<Vec<Schedul
         }
         queues.retain(|queue| names.contains(&queue.name));
     }
-    note(tx, &queues)?;
+    if note(tx, &queues)? {
+        notices::statuses(tx)?;
+    }
     if pool.is_paused {
         return Ok(Vec::new());
     }
@@ -89,7 +91,9 @@ pub(crate) fn poll(tx: &Tx<'_>, pool: &str, wanted: &Poll) -> Result<Vec<Schedul
     Ok(found)
 }
 
-fn note(tx: &Tx<'_>, queues: &[QueueView]) -> Result<(), Error> {
+/// Notes that queues were polled, and says whether that is news.
+fn note(tx: &Tx<'_>, queues: &[QueueView]) -> Result<bool, Error> {
+    let mut news = false;
     for queue in queues {
         let fresh = queue
             .last_polled
@@ -97,7 +101,8 @@ fn note(tx: &Tx<'_>, queues: &[QueueView]) -> Result<(), Error> {
         if !fresh {
             tx.prepare_cached("UPDATE work_queue SET last_polled = ? WHERE id = ?")?
                 .execute(params![Micros(tx.now), queue.id])?;
+            news |= queue.status == "NOT_READY";
         }
     }
-    Ok(())
+    Ok(news)
 }

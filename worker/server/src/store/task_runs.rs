@@ -197,7 +197,7 @@ pub(super) fn mirror(
 }
 
 /// Reads a task run out of an event of its engine. An event about anything else changes nothing.
-pub(crate) fn observe(tx: &Tx<'_>, event: &Value) -> Result<(), Error> {
+pub(crate) fn observe(tx: &Tx<'_>, event: &Map<String, Value>) -> Result<(), Error> {
     let named = event
         .get("event")
         .and_then(Value::as_str)
@@ -206,7 +206,8 @@ pub(crate) fn observe(tx: &Tx<'_>, event: &Value) -> Result<(), Error> {
         return Ok(());
     };
     let id = event
-        .pointer("/resource/prefect.resource.id")
+        .get("resource")
+        .and_then(|resource| resource.get("prefect.resource.id"))
         .and_then(Value::as_str)
         .and_then(|id| id.strip_prefix(EVENT))
         .and_then(|id| id.parse::<Uuid>().ok());
