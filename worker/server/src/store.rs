@@ -23,13 +23,16 @@ use crate::{
     events::{Event, Hub},
 };
 
+pub(crate) mod artifacts;
 pub(crate) mod blocks;
 pub(crate) mod deployment_runs;
 pub(crate) mod deployments;
 pub(crate) mod events;
 pub(crate) mod filter;
 pub(crate) mod flows;
+pub(crate) mod inputs;
 pub(crate) mod leases;
+pub(crate) mod limits;
 pub(crate) mod logs;
 pub(crate) mod notices;
 pub(crate) mod pools;
@@ -40,6 +43,7 @@ pub(crate) mod schedules;
 mod schema;
 pub(crate) mod states;
 pub(crate) mod task_runs;
+pub(crate) mod usage;
 pub(crate) mod value;
 pub(crate) mod variables;
 pub(crate) mod workers;

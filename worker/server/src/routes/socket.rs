@@ -14,6 +14,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 pub(super) const PING: Duration = Duration::from_secs(20);
 /// The largest event; the reference's largest is 1.5 MB.
 const FRAME: usize = 2 * 1024 * 1024;
+/// The longest reason that fits a closing frame.
+const REASON: usize = 123;
 /// The subprotocol by which Prefect's clients announce that they will say who they are.
 const PROTOCOL: &str = "prefect";
 
@@ -55,9 +57,10 @@ pub(super) async fn hear<T: DeserializeOwned>(socket: &mut WebSocket) -> Option<
 
 /// Sends a client away.
 pub(super) async fn close(socket: &mut WebSocket, code: u16, reason: &str) {
+    let reason = reason.get(..reason.floor_char_boundary(REASON));
     let frame = CloseFrame {
         code,
-        reason: reason.into(),
+        reason: reason.unwrap_or_default().into(),
     };
     if let Err(error) = socket.send(Message::Close(Some(frame))).await {
         tracing::debug!(%error, "client was gone already");

@@ -120,9 +120,12 @@ const IGNORED: &[&str] = &[
 ];
 
 const SELECT: &str = "SELECT d.id, d.created, d.updated, d.name, d.flow_id, d.paused, d.concurrency_limit,
-    d.work_queue_id, q.name, p.name, q.last_polled, d.doc, coalesce(q.last_polled, 0) > ?1 - 60000000,
-    (SELECT count(*) FROM lease l WHERE l.deployment_id = d.id AND l.expires > ?1)
-    FROM deployment d JOIN flow f ON f.id = d.flow_id
+    d.work_queue_id, q.name, p.name, max(coalesce(y.last_polled, q.last_polled), coalesce(q.last_polled, y.last_polled)), d.doc,
+    max(coalesce(q.last_polled, 0), coalesce(y.last_polled, 0)) > ?1 - 60000000,
+    (SELECT count(*) FROM lease l WHERE l.deployment_id = d.id AND l.expires > ?1)";
+/// Deployments with all that they belong to.
+pub(crate) const FROM: &str = "FROM deployment d JOIN flow f ON f.id = d.flow_id
+    LEFT JOIN deployment_poll y ON y.deployment_id = d.id
     LEFT JOIN work_queue q ON q.id = d.work_queue_id LEFT JOIN work_pool p ON p.id = q.work_pool_id";
 
 // === impl DeploymentView ===
@@ -336,7 +339,13 @@ pub(crate) fn filter(
         }
     };
     let condition = condition.after(tx.now.as_microsecond());
-    let mut found = condition.list(tx, SELECT, order, page, DeploymentView::read)?;
+    let mut found = condition.list(
+        tx,
+        &format!("{SELECT} {FROM}"),
+        order,
+        page,
+        DeploymentView::read,
+    )?;
     for deployment in &mut found {
         deployment.schedules = schedules::of_deployment(tx, &deployment.id)?;
     }
@@ -462,7 +471,7 @@ fn find<const N: usize>(
     all.push(&now);
     all.extend(values.iter().map(|value| value as &dyn rusqlite::ToSql));
     let found = tx
-        .prepare_cached(&format!("{SELECT} WHERE {condition}"))?
+        .prepare_cached(&format!("{SELECT} {FROM} WHERE {condition}"))?
         .query_row(all.as_slice(), DeploymentView::read)
         .optional()?;
     let Some(mut deployment) = found else {

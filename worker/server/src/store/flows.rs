@@ -35,6 +35,14 @@ pub(crate) struct FlowCreate {
     labels: Option<Map<String, Value>>,
 }
 
+/// What is sent to change a flow.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FlowUpdate {
+    #[serde(default)]
+    tags: Option<Vec<String>>,
+}
+
 /// What flows can be filtered by.
 pub(crate) const FIELDS: &[Field] = &[
     Field::text("id", "f.id"),
@@ -89,6 +97,23 @@ pub(crate) fn read(tx: &Tx<'_>, id: FlowId) -> Result<FlowView, Error> {
 /// Reads the flow of a name.
 pub(crate) fn read_by_name(tx: &Tx<'_>, name: &str) -> Result<FlowView, Error> {
     find_by_name(tx, name)?.ok_or_else(|| Error::not_found("Flow not found"))
+}
+
+/// Changes a flow.
+pub(crate) fn update(tx: &Tx<'_>, id: FlowId, update: &FlowUpdate) -> Result<(), Error> {
+    let tags = update
+        .tags
+        .as_ref()
+        .map(serde_json::to_string)
+        .transpose()?;
+    let changed = tx.execute(
+        "UPDATE flow SET updated = ?2, tags = coalesce(?3, tags) WHERE id = ?1",
+        params![id.to_string(), Micros(tx.now), tags],
+    )?;
+    match changed {
+        0 => Err(Error::not_found("Flow not found")),
+        _ => Ok(()),
+    }
 }
 
 /// Deletes a flow and all that was made from it.

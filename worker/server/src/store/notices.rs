@@ -35,8 +35,10 @@ const QUEUES: &str = "SELECT q.id, q.name, CASE WHEN q.is_paused THEN 'paused'
     FROM work_queue q LEFT JOIN told_status t ON t.resource = 'prefect.work-queue.' || q.id
     WHERE present <> coalesce(t.status, 'not-ready')";
 const DEPLOYMENTS: &str = "SELECT d.id, d.name,
-        CASE WHEN coalesce(q.last_polled, 0) > ?1 - 60000000 THEN 'ready' ELSE 'not-ready' END AS present, NULL, NULL
+        CASE WHEN max(coalesce(q.last_polled, 0), coalesce(y.last_polled, 0)) > ?1 - 60000000
+        THEN 'ready' ELSE 'not-ready' END AS present, NULL, NULL
     FROM deployment d LEFT JOIN work_queue q ON q.id = d.work_queue_id
+    LEFT JOIN deployment_poll y ON y.deployment_id = d.id
     LEFT JOIN told_status t ON t.resource = 'prefect.deployment.' || d.id
     WHERE present <> coalesce(t.status, 'not-ready')";
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row, params, types::Value as Sql};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use worker_api::types::WorkQueueId;
 
 use super::{
@@ -27,7 +27,7 @@ pub(crate) struct QueueView {
     work_pool_id: String,
     filter: Option<()>,
     pub(crate) last_polled: Option<Micros>,
-    work_pool_name: String,
+    pub(crate) work_pool_name: String,
     pub(crate) status: &'static str,
     pub(crate) active_slots: Option<u32>,
 }
@@ -157,6 +157,22 @@ pub(crate) fn read_by_id(tx: &Tx<'_>, id: WorkQueueId) -> Result<QueueView, Erro
         .query_row(params![Micros(tx.now), id.to_string()], QueueView::read)
         .optional()?
         .ok_or_else(|| Error::not_found("Work queue not found"))
+}
+
+/// Whether a queue is polled and nothing waits in it for too long, in the reference's words (3.8.8).
+pub(crate) fn health(tx: &Tx<'_>, id: WorkQueueId) -> Result<Value, Error> {
+    let queue = read_by_id(tx, id)?;
+    let late: u32 = tx
+        .prepare_cached(
+            "SELECT count(*) FROM flow_run WHERE work_queue_id = ? AND state_name = 'Late'",
+        )?
+        .query_row([&queue.id], |row| row.get(0))?;
+    Ok(json!({
+        "healthy": late == 0 && queue.status == "READY",
+        "late_runs_count": late,
+        "last_polled": queue.last_polled,
+        "health_check_policy": { "maximum_late_runs": 0, "maximum_seconds_since_last_polled": 60 },
+    }))
 }
 
 /// Finds the queue of a name, and makes it when there is none, as a deployment does that names it.

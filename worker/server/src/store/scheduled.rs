@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
+use worker_api::types::WorkQueueId;
 
 use super::{
     Tx,
@@ -89,6 +90,14 @@ pub(crate) fn poll(tx: &Tx<'_>, pool: &str, wanted: &Poll) -> Result<Vec<Schedul
         }
     }
     Ok(found)
+}
+
+/// The due flow runs of one queue, whatever the limits say: for people who look, and for clients that know no pools.
+pub(crate) fn of_queue(tx: &Tx<'_>, id: WorkQueueId, wanted: &Poll) -> Result<Vec<RunView>, Error> {
+    let queue = queues::read_by_id(tx, id)?;
+    let (limit, _) = wanted.page.bounds()?;
+    let window = (wanted.scheduled_after, wanted.scheduled_before);
+    runs::due(tx, &queue.id, window, limit)
 }
 
 /// Notes that queues were polled, and says whether that is news.

@@ -150,14 +150,8 @@ pub(crate) fn filter(
 
 /// How many task runs meet a condition.
 pub(crate) fn count(tx: &Tx<'_>, condition: Condition) -> Result<u32, Error> {
-    let sql = format!(
-        "SELECT count(*) FROM task_run k LEFT JOIN flow_run r ON r.id = k.flow_run_id WHERE {}",
-        condition.sql()
-    );
-    let count = tx
-        .prepare_cached(&sql)?
-        .query_row(condition.values([]), |row| row.get(0))?;
-    Ok(count)
+    let from = "FROM task_run k LEFT JOIN flow_run r ON r.id = k.flow_run_id";
+    condition.count(tx, from)
 }
 
 /// Stores the state an engine says a task run is in.

@@ -17,6 +17,12 @@ CREATE TABLE told_status (
     told INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- When a deployment was polled by itself, as a served flow does; a worker polls its queue.
+CREATE TABLE deployment_poll (
+    deployment_id TEXT PRIMARY KEY REFERENCES deployment (id) ON DELETE CASCADE,
+    last_polled INTEGER NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE artifact (
     number INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -56,8 +62,7 @@ CREATE TABLE concurrency_limit (
     taken REAL NOT NULL DEFAULT 0,
     -- When they were counted; they decay from then on.
     counted INTEGER NOT NULL,
-    decay_per_second REAL NOT NULL,
-    denied INTEGER NOT NULL DEFAULT 0
+    decay_per_second REAL NOT NULL
 );
 
 CREATE TABLE slot_lease (
