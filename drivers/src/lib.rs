@@ -6,9 +6,11 @@
 pub mod command_line;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod docker;
 pub mod driver;
 #[cfg(any(test, feature = "conformance"))]
 pub mod fake;
+mod fields;
 pub mod job;
 mod lines;
 pub mod plan;
