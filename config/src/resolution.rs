@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 
 use crate::{
     DriverKind,
-    slug::{self, slug},
     template::{BaseJobTemplate, Lookups, References, TemplateError},
 };
 
@@ -114,13 +113,6 @@ pub struct Resolved {
     /// Every job variable and its value, for what the worker itself reads from them.
     pub variables: Map<String, Value>,
 }
-
-/// The rules of a label's value in Kubernetes, as the reference keeps them.
-pub const LABEL_VALUE: slug::Rules = slug::Rules {
-    longest: 63,
-    lowercase: false,
-    keep: &['_', '.'],
-};
 
 /// Resolves one flow run's job, as far as the lookups go.
 ///
@@ -288,18 +280,9 @@ fn identity_labels(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
         label("app.kubernetes.io/managed-by", "prefect");
         label("app.kubernetes.io/part-of", "prefect");
         label("app.kubernetes.io/version", version);
-        label("app.kubernetes.io/name", &label_value(name));
+        label("app.kubernetes.io/name", name);
     }
     labels
-}
-
-/// A text as the value of a Kubernetes label. One of which nothing would be left stays as it is, for the cluster to refuse.
-pub fn label_value(text: &str) -> String {
-    let value = slug(text, LABEL_VALUE);
-    match value.trim_matches(['_', '-', '.']) {
-        "" => text.to_owned(),
-        value => value.to_owned(),
-    }
 }
 
 /// A time as Python's `isoformat` writes it in UTC: six digits of a second, or none.

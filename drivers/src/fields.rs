@@ -91,6 +91,27 @@ pub(crate) fn switch(
     }
 }
 
+/// A whole number, in the spellings the reference accepts. None: it is not set, or null.
+pub(crate) fn whole_number(
+    configuration: &Map<String, Value>,
+    field: &str,
+) -> Result<Option<i64>, DriverError> {
+    let value = match configuration.get(field) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value) => value,
+    };
+    let number = match value {
+        Value::Bool(flag) => Some(i64::from(*flag)),
+        Value::Number(number) => number.as_i64().or_else(|| whole(number.as_f64()?)),
+        Value::String(text) => whole_number_in(text),
+        _ => None,
+    };
+    match number {
+        Some(number) => Ok(Some(number)),
+        None => Err(invalid(field, "a whole number", value)),
+    }
+}
+
 /// Names the type of what was found, never its value.
 pub(crate) fn invalid(field: &str, expected: &str, found: &Value) -> DriverError {
     let found = match found {
@@ -110,4 +131,24 @@ pub(crate) fn refused(field: &str, reason: impl Into<String>) -> DriverError {
         field: field.to_owned(),
         reason: reason.into(),
     }
+}
+
+/// Digits with single underscores between them, a sign before, zeros behind a point, and blanks around all of it.
+fn whole_number_in(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let (text, zeros) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let spelled = digits
+        .split('_')
+        .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let whole = !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0');
+    (spelled && whole).then(|| text.replace('_', "").parse().ok())?
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "it is whole and far from the bounds"
+)]
+fn whole(number: f64) -> Option<i64> {
+    (number.fract() == 0.0 && number.abs() < 1e15).then_some(number as i64)
 }

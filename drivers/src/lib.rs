@@ -12,6 +12,7 @@ pub mod driver;
 pub mod fake;
 mod fields;
 pub mod job;
+pub mod kubernetes;
 mod lines;
 pub mod plan;
 pub mod subprocess;

@@ -29,6 +29,16 @@ pub(crate) const DELIBERATE: &[Deliberate] = &[
         cases: &["hostile/odd-schema"],
         reason: "a variable whose schema is not an object has no default; the reference raises",
     },
+    Deliberate {
+        kind: Some(DriverKind::Kubernetes),
+        cases: &["kubernetes/env-list-no-texts"],
+        reason: "a number in a list of variables is written as a text, as it is in an object; the cluster would refuse the reference's job",
+    },
+    Deliberate {
+        kind: Some(DriverKind::Kubernetes),
+        cases: &["kubernetes/cluster-text"],
+        reason: "a kubeconfig that is the text of a file stays one until it is used",
+    },
 ];
 
 // === impl Deliberate ===

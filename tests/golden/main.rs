@@ -17,6 +17,7 @@ use worker_config::{
 use worker_drivers::{
     Environment, Job, Owner, Program,
     docker::{self, DockerSettings},
+    kubernetes::{self, KubernetesSettings},
     subprocess,
 };
 
@@ -101,6 +102,34 @@ fn a_docker_job_is_the_one_the_reference_runs() {
             "auto_remove": auto_remove,
             "stream_output": stream_output,
             "create_kwargs": create_kwargs.0,
+        }))
+    });
+}
+
+#[test]
+fn a_kubernetes_job_is_the_one_the_reference_runs() {
+    hold(DriverKind::Kubernetes, |case, resolved, common| {
+        let settings = KubernetesSettings {
+            default_image: common.default_image().to_owned(),
+        };
+        let job = job(case, resolved);
+        let options = kubernetes::Options::read(&job.configuration).map_err(text)?;
+        let kubernetes::Prepared {
+            manifest,
+            namespace,
+            cluster,
+        } = kubernetes::prepare(&job, &settings).map_err(text)?;
+        Ok(json!({
+            "job_manifest": manifest,
+            "namespace": namespace,
+            "name": job.name,
+            "cluster_config": cluster.map(|one| json!({
+                "config": one.config,
+                "context_name": one.context_name,
+            })),
+            "job_watch_timeout_seconds": options.job_watch_timeout_seconds,
+            "pod_watch_timeout_seconds": options.pod_watch_timeout_seconds,
+            "stream_output": options.stream_output,
         }))
     });
 }
