@@ -331,7 +331,9 @@ fn case(request: Request, wrong: Wrong) {
     let program = scene
         .worker()
         .with("PREFECT_API_REQUEST_TIMEOUT", timeout)
-        .with("PREFECT_WORKER_HEARTBEAT_SECONDS", heartbeat);
+        .with("PREFECT_WORKER_HEARTBEAT_SECONDS", heartbeat)
+        // Requests are the floor under every socket, and they must hold.
+        .with("WORKER_API_WEBSOCKETS", "false");
     let mut arguments = vec!["--pool", POOL, "--type", "process", "--limit", "1"];
     arguments.extend(["--with-healthcheck", "--status-port", "0"]);
     let mut worker = program.start(&arguments);

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 use worker_server::Fault;
-use worker_tests::wait;
+use worker_tests::{program::Program, wait};
 
 use crate::{
     scene::{BOUND, Scene, wait_to_hear},
@@ -127,7 +127,7 @@ fn a_template_without_a_job_configuration_closes_the_pool_until_it_is_mended() {
 fn a_template_that_breaks_under_a_working_worker_closes_the_pool_until_it_is_mended() {
     let scene = Scene::set();
     let deployment = scene.deploy_command("true");
-    let program = scene.worker();
+    let program = without_sockets(&scene);
     let worker = program.start(&["--pool", POOL]);
     scene.wait_for(&scene.run(&deployment), "Completed", &worker);
     let mut broken = scene.api().get(&format!("/work_pools/{POOL}"));
@@ -155,7 +155,7 @@ fn a_placeholder_that_no_variable_fills_is_named_in_the_log_of_a_run_that_goes_o
     let mut pool = scene.api().get(&format!("/work_pools/{POOL}"));
     pool["base_job_template"]["job_configuration"]["colour"] = json!("{{ paint }}");
     answer_with(&scene, &pool);
-    let program = scene.worker();
+    let program = without_sockets(&scene);
     let worker = program.start(&["--pool", POOL]);
     scene.wait_for(&run, "Completed", &worker);
     wait::until("the log names the placeholder", BOUND, || {
@@ -163,6 +163,11 @@ fn a_placeholder_that_no_variable_fills_is_named_in_the_log_of_a_run_that_goes_o
         let said = "The base job template of work pool 'demo' uses {{ paint }}, which is not among its variables.";
         if log.contains(said) { Ok(()) } else { Err(log) }
     });
+}
+
+/// A worker that sees the pool only by the requests whose answers a test gives.
+fn without_sockets(scene: &Scene) -> Program {
+    scene.worker().with("WORKER_API_WEBSOCKETS", "false")
 }
 
 /// How many answers there are before the pool would be shown as it is: more than a test asks for.
