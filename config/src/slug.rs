@@ -18,36 +18,95 @@ pub struct Rules {
     pub keep: &'static [char],
 }
 
-/// Symbols for which the reference writes `[?]`, that is a separator.
-const UNKNOWN_SYMBOLS: [(char, char); 16] = [
-    ('\u{204e}', '\u{2069}'),
-    ('\u{208f}', '\u{209f}'),
-    ('\u{20b0}', '\u{20cf}'),
-    ('\u{20e4}', '\u{20ff}'),
-    ('\u{2141}', '\u{214f}'),
-    ('\u{2184}', '\u{218f}'),
-    ('\u{21f4}', '\u{23ff}'),
-    ('\u{2427}', '\u{243f}'),
-    ('\u{244b}', '\u{24ff}'),
-    ('\u{2614}', '\u{2618}'),
-    ('\u{2672}', '\u{2700}'),
-    ('\u{27b0}', '\u{27b0}'),
-    ('\u{27bf}', '\u{27ff}'),
-    ('\u{2900}', '\u{2fff}'),
-    ('\u{fe24}', '\u{fe46}'),
-    ('\u{ff00}', '\u{fff8}'),
+/// Symbols that the reference does not know. It writes `[?]`, that is a separator.
+const UNKNOWN: [(u32, u32); 19] = [
+    (0x204e, 0x2069),
+    (0x208f, 0x209f),
+    (0x20b0, 0x20cf),
+    (0x20e4, 0x20ff),
+    (0x2141, 0x214f),
+    (0x2184, 0x218f),
+    (0x21f4, 0x23ff),
+    (0x2427, 0x243f),
+    (0x244b, 0x24ff),
+    (0x2614, 0x2618),
+    (0x2672, 0x2700),
+    (0x275f, 0x2760),
+    (0x27b0, 0x27b0),
+    (0x27bf, 0x27ff),
+    (0x2900, 0x2fff),
+    (0x303b, 0x303d),
+    (0xfd40, 0xfe1f),
+    (0xfe24, 0xfe46),
+    (0xff00, 0xfff8),
 ];
 
-/// Symbols for which the reference writes nothing.
-const DROPPED_SYMBOLS: [(char, char); 8] = [
-    ('\u{2104}', '\u{213a}'),
-    ('\u{2400}', '\u{2426}'),
-    ('\u{2440}', '\u{244a}'),
-    ('\u{2600}', '\u{2613}'),
-    ('\u{2619}', '\u{2671}'),
-    ('\u{2701}', '\u{275e}'),
-    ('\u{2761}', '\u{27af}'),
-    ('\u{27b1}', '\u{27be}'),
+/// Symbols and marks for which the reference writes nothing.
+const DROPPED: [(u32, u32); 64] = [
+    (0x0080, 0x009f),
+    (0x00ad, 0x00ad),
+    (0x02e5, 0x02eb),
+    (0x0300, 0x034e),
+    (0x0360, 0x0362),
+    (0x0483, 0x0486),
+    (0x0591, 0x05a1),
+    (0x05a3, 0x05af),
+    (0x05bd, 0x05bf),
+    (0x05c1, 0x05c2),
+    (0x05c4, 0x05c4),
+    (0x0627, 0x0627),
+    (0x0640, 0x0640),
+    (0x0652, 0x0653),
+    (0x0670, 0x0670),
+    (0x06d6, 0x06dc),
+    (0x06df, 0x06e8),
+    (0x06e5, 0x06e6),
+    (0x06ea, 0x06ed),
+    (0x094d, 0x094d),
+    (0x09cd, 0x09cd),
+    (0x0a4d, 0x0a4d),
+    (0x0a72, 0x0a73),
+    (0x0acd, 0x0acd),
+    (0x0b4d, 0x0b4d),
+    (0x0bcd, 0x0bcd),
+    (0x0c4d, 0x0c4d),
+    (0x0ccd, 0x0ccd),
+    (0x0dca, 0x0dca),
+    (0x0e47, 0x0e4c),
+    (0x0e4e, 0x0e4e),
+    (0x0eb1, 0x0eb1),
+    (0x0ec8, 0x0ecc),
+    (0x0f8a, 0x0f8b),
+    (0x1039, 0x1039),
+    (0x110b, 0x110b),
+    (0x1147, 0x1147),
+    (0x115f, 0x1160),
+    (0x17c9, 0x17cb),
+    (0x17cd, 0x17cd),
+    (0x17cf, 0x17d3),
+    (0x1806, 0x1806),
+    (0x180a, 0x180e),
+    (0x200c, 0x200f),
+    (0x202a, 0x202e),
+    (0x206a, 0x206f),
+    (0x2072, 0x2073),
+    (0x20d0, 0x20e3),
+    (0x2104, 0x213a),
+    (0x2400, 0x2426),
+    (0x2440, 0x244a),
+    (0x2600, 0x2613),
+    (0x2619, 0x2671),
+    (0x2701, 0x275e),
+    (0x2761, 0x27af),
+    (0x27b1, 0x27be),
+    (0x302a, 0x302f),
+    (0x303e, 0x303f),
+    (0x3099, 0x309a),
+    (0x30fb, 0x30fc),
+    (0x3190, 0x3191),
+    (0xfe20, 0xfe22),
+    (0xfeff, 0xfeff),
+    (0xfffc, 0xffff),
 ];
 
 /// Makes a slug. It may be empty, and begin or end with any character that `keep` names.
@@ -83,17 +142,24 @@ fn transliterate(text: &str) -> String {
     out
 }
 
+/// What the reference writes for a character. It knows letters of Unicode 3; later ones are transliterated here as well, as is better than
+/// a name without them.
 fn ascii(c: char) -> Cow<'static, str> {
-    let among =
-        |ranges: &[(char, char)]| ranges.iter().any(|(from, to)| (*from..=*to).contains(&c));
+    let among = |ranges: &[(u32, u32)]| {
+        let code = u32::from(c);
+        ranges
+            .iter()
+            .any(|(from, to)| (*from..=*to).contains(&code))
+    };
     if c.is_ascii() {
         Cow::Owned(c.to_string())
-    } else if c > '\u{ffff}' || among(&DROPPED_SYMBOLS) {
+    } else if c > '\u{ffff}' || among(&DROPPED) {
         Cow::Borrowed("")
-    } else if among(&UNKNOWN_SYMBOLS) {
+    } else if among(&UNKNOWN) {
         Cow::Borrowed("[?]")
     } else {
-        Cow::Borrowed(deunicode::deunicode_char(c).unwrap_or_default())
+        let known = deunicode::deunicode_char(c).filter(|text| !text.is_empty());
+        Cow::Borrowed(known.unwrap_or("[?]"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Docker containers: the `docker` work pool type.
 //!
-//! What is here is pure: [`Options`] is the typed job configuration, and [`prepare`] makes of a job the container that the reference would
+//! What is here is pure: [`Options`] is the typed job configuration, and [`prepare()`] makes of a job the container that the reference would
 //! ask for. The engine is not spoken to yet.
 
 mod image;

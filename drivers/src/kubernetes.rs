@@ -1,6 +1,6 @@
 //! Kubernetes jobs: the `kubernetes` work pool type.
 //!
-//! What is here is pure: [`Options`] is the typed job configuration, and [`prepare`] makes of a job the manifest that the reference would
+//! What is here is pure: [`Options`] is the typed job configuration, and [`prepare()`] makes of a job the manifest that the reference would
 //! submit. Manifests are plain JSON, because people put into their templates what no typed `Job` would keep. No cluster is spoken to yet.
 
 mod environment;

@@ -512,6 +512,15 @@ def docker(_, templates):
     ):  # fmt: skip
         yield "kwargs", given(deployment={"container_create_kwargs": extra})
         yield "kwargs-as-default", given(_with_default("docker", templates, "container_create_kwargs", extra))
+    # Letters of Latin, Greek, Cyrillic, Hebrew, Thai and Japanese, and symbols, which is where names have their pictures.
+    blocks = ((0x80, 0x180), (0x386, 0x3D0), (0x400, 0x482), (0x5D0, 0x5EB), (0xE01, 0xE2F), (0x2000, 0x2800), (0x2900, 0x2C00), (0x3041, 0x3100), (0xFE00, 0xFE10))
+    for start, end in blocks:
+        # Without letters that are newer than the reference's table, which we do transliterate, and four circles that are squares to it.
+        left_out = {*range(0x209D, 0x20A0), *range(0x25F4, 0x25F8), 0x3095, 0x3096}
+        letters = [chr(code) for code in range(start, end) if code not in left_out]
+        for first in range(0, len(letters), 32):
+            yield "letters", given(deployment={"name": "a".join(letters[first : first + 32])})
+    yield "letters", given(deployment={"name": "a".join("一二三上下不中国人大学数据处理任务流程北京上海每日报告 日次集計 売上データ パイプライン 한국어")})
     for command in ("a 'b c' d", "a \"b", "sh -c 'x y'", " ", "a\\", "echo $HOME # no", "日本 '語 x'"):
         yield "command", given(deployment={"command": command})
 
