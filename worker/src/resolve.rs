@@ -45,6 +45,8 @@ struct Ids {
     flow: String,
     deployment: Option<String>,
     pool: String,
+    /// Only Prefect Cloud knows workers by an id.
+    worker: Option<String>,
     flow_run_json: Value,
     flow_json: Value,
     no_variables: Map<String, Value>,
@@ -53,12 +55,13 @@ struct Ids {
 // === impl Ids ===
 
 impl Ids {
-    fn of(sources: &Sources) -> Self {
+    fn of(services: &Services, sources: &Sources) -> Self {
         Self {
             flow_run: sources.flow_run.id.to_string(),
             flow: sources.flow.id.to_string(),
             deployment: sources.deployment.as_ref().map(|one| one.id.to_string()),
             pool: sources.pool.id.to_string(),
+            worker: services.client.worker_id().map(|id| id.to_string()),
             flow_run_json: json(&sources.flow_run),
             flow_json: json(&sources.flow),
             no_variables: Map::new(),
@@ -112,7 +115,7 @@ async fn resolve(
     let settings = settings
         .map(|(name, value)| (name.clone(), value.expose().to_owned()))
         .collect();
-    let ids = Ids::of(&sources);
+    let ids = Ids::of(services, &sources);
     let environment = environment_reader(services);
     let inputs = inputs(services, &sources, &ids, &settings, &environment);
     let mut lookups = Lookups::default();
@@ -228,7 +231,7 @@ fn inputs<'a>(
             }),
         pool: named(&ids.pool, &pool.name),
         worker: resolution::Worker {
-            id: None,
+            id: ids.worker.as_deref(),
             name: &services.identity.worker,
         },
         settings,
