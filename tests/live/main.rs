@@ -3,7 +3,9 @@
 //! These tests fail when the Python environment is missing; `tests/run` makes it. They run one at a time.
 
 mod flow_run;
+mod official;
 mod parity;
+mod servers;
 
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_worker-under-test");

@@ -15,6 +15,7 @@ mod orchestration;
 mod patch;
 mod routes;
 mod schedule;
+mod search;
 mod server;
 mod services;
 mod store;

@@ -110,12 +110,14 @@ pub(crate) struct Limit {
 pub(crate) enum Decision {
     /// A state is stored: the proposed one, or another in its place.
     Store(Box<Stored>),
-    /// Nothing is stored.
+    /// No state is stored.
     Keep {
         /// What the proposer is told.
         status: OrchestrationStatus,
         /// Why.
         details: OrchestrationDetails,
+        /// What is kept of retries and pauses from now on, where a refusal changes that (3.8.8).
+        policy: Option<Box<RunPolicy>>,
     },
 }
 
@@ -208,7 +210,14 @@ pub(crate) fn decide(
     for rule in rules {
         match rule(&mut weighing) {
             Verdict::Pass => {}
-            Verdict::Keep(status, details) => return Decision::Keep { status, details },
+            Verdict::Keep(status, details) => {
+                let policy = weighing.policy_after.map(Box::new);
+                return Decision::Keep {
+                    status,
+                    details,
+                    policy,
+                };
+            }
             Verdict::Replace(draft, why) => {
                 // No later rule speaks about a state that a rule has put there.
                 weighing.draft = *draft;

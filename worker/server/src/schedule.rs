@@ -8,7 +8,10 @@ use jiff::{SignedDuration, Span, Timestamp, Zoned, tz::TimeZone};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use self::rrule::Recurrence;
 use crate::store::value::parse_time;
+
+mod rrule;
 
 /// When a deployment is due.
 #[derive(Clone, Debug)]
@@ -20,18 +23,21 @@ pub(crate) enum Schedule {
         every: SignedDuration,
         anchor: Zoned,
     },
+    /// At the times a recurrence rule names.
+    Rrule {
+        recurrence: Box<Recurrence>,
+        zone: TimeZone,
+    },
 }
 
 /// Why a schedule cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Invalid {
-    /// Recurrence rules are not built in.
-    #[error(
-        "the embedded API has no rrule schedules: write it as a cron pattern or an interval, or use a Prefect server"
-    )]
-    Rrule,
+    /// The recurrence rule is not one.
+    #[error("Invalid rrule string: {rule:?} ({why})")]
+    Rrule { rule: String, why: String },
     /// It is none of the three kinds.
-    #[error("a schedule has a cron pattern or an interval: {0}")]
+    #[error("a schedule has a cron pattern, an interval or a recurrence rule: {0}")]
     Unknown(String),
     /// The pattern is not one.
     #[error("Invalid cron string: {pattern:?} ({why})")]
@@ -69,6 +75,14 @@ struct IntervalFields {
     timezone: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RruleFields {
+    rrule: String,
+    #[serde(default)]
+    timezone: Option<String>,
+}
+
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 // === impl Schedule ===
@@ -89,6 +103,8 @@ impl Schedule {
         } else if given.contains_key("cron") {
             stored.entry("timezone").or_insert(Value::Null);
             stored.entry("day_or").or_insert(true.into());
+        } else if given.contains_key("rrule") {
+            stored.entry("timezone").or_insert("UTC".into());
         }
         Self::parse(&Value::Object(stored.clone()))?;
         Ok(Value::Object(stored))
@@ -98,7 +114,11 @@ impl Schedule {
     pub(crate) fn parse(stored: &Value) -> Result<Self, Invalid> {
         let read = |error: serde_json::Error| Invalid::Unknown(error.to_string());
         if stored.get("rrule").is_some() {
-            return Err(Invalid::Rrule);
+            let fields: RruleFields = serde_json::from_value(stored.clone()).map_err(read)?;
+            return Ok(Self::Rrule {
+                recurrence: Box::new(Recurrence::parse(&fields.rrule)?),
+                zone: zone(fields.timezone.as_deref())?,
+            });
         }
         if stored.get("cron").is_some() {
             let fields: CronFields = serde_json::from_value(stored.clone()).map_err(read)?;
@@ -108,7 +128,7 @@ impl Schedule {
             let fields: IntervalFields = serde_json::from_value(stored.clone()).map_err(read)?;
             return Self::interval(&fields);
         }
-        Err(Invalid::Unknown("it has neither".to_owned()))
+        Err(Invalid::Unknown("it has none".to_owned()))
     }
 
     fn cron(fields: &CronFields) -> Result<Self, Invalid> {
@@ -158,6 +178,7 @@ impl Schedule {
                 let next = pattern.find_next_occurrence(&from, false).ok()?;
                 Some(next.timestamp())
             }
+            Self::Rrule { recurrence, zone } => recurrence.next(after, zone),
             Self::Interval { every, anchor } => {
                 let passed = after.duration_since(anchor.timestamp());
                 let mut step = passed.as_micros().div_euclid(every.as_micros().max(1)) - 1;

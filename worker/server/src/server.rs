@@ -110,7 +110,8 @@ impl Server {
             "scheduler",
             services::schedule(store.clone(), Arc::clone(&app.deployments_changed)),
         );
-        tasks.start("watch", services::watch(store));
+        tasks.start("watch", services::watch(store.clone()));
+        tasks.start("prune", services::prune(store));
         let interception = Interception {
             faults: options.faults,
             requests: requests.clone(),

@@ -1,4 +1,5 @@
-//! What the server does by itself: it makes scheduled runs, marks late ones, and ends cancellations nobody finished.
+//! What the server does by itself: it makes scheduled runs, marks late ones, ends cancellations nobody finished, and
+//! forgets what is old.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,13 +10,15 @@ use worker_api::types::{FlowRunId, ProposedState, StateType};
 
 use crate::{
     error::Error,
-    store::{Store, Tx, events, leases, notices, schedules, states, value::Micros},
+    store::{Store, Tx, leases, notices, retention, schedules, states, value::Micros},
 };
 
 /// How often schedules are looked at, when nothing says that one changed.
 const SCHEDULER_PACE: Duration = Duration::from_secs(10);
 /// How often the others look (3.8.8).
 const PACE: Duration = Duration::from_secs(5);
+/// How often something old is removed.
+const PRUNE_PACE: Duration = Duration::from_mins(1);
 /// A run that was due so long ago is late (3.8.8).
 const LATE_AFTER: SignedDuration = SignedDuration::from_secs(15);
 /// A cancellation that took so long is over (3.8.8).
@@ -47,12 +50,25 @@ pub(crate) async fn watch(store: Store) {
                 mark_late(tx)?;
                 end_cancellations(tx)?;
                 leases::sweep(tx)?;
-                events::sweep(tx)?;
                 notices::statuses(tx)
             })
             .await;
         if let Err(error) = swept {
             tracing::warn!(%error, "overdue runs could not be looked at");
+        }
+    }
+}
+
+/// Removes what has been kept long enough.
+pub(crate) async fn prune(store: Store) {
+    let mut ticks = tokio::time::interval(PRUNE_PACE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match store.run(|tx| retention::prune(tx)).await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "old rows removed"),
+            Err(error) => tracing::warn!(%error, "old rows could not be removed"),
         }
     }
 }

@@ -37,6 +37,7 @@ pub(crate) mod logs;
 pub(crate) mod notices;
 pub(crate) mod pools;
 pub(crate) mod queues;
+pub(crate) mod retention;
 pub(crate) mod runs;
 pub(crate) mod scheduled;
 pub(crate) mod schedules;

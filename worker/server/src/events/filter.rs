@@ -10,7 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Event, resource_id};
-use crate::store::value::parse_time;
+use crate::{search::Text, store::value::parse_time};
 
 /// Which events somebody wants. Absent conditions do not restrict.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -74,12 +74,6 @@ struct Related {
 #[serde(default, deny_unknown_fields)]
 struct Ids {
     id: Option<Vec<Uuid>>,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Text {
-    query: String,
 }
 
 /// The values a label may have: `*` at either end stands for anything, `!` in front for not.
@@ -205,27 +199,6 @@ impl Related {
     }
 }
 
-// === impl Text ===
-
-impl Text {
-    /// Any of the bare words, each word with a `+`, and none with a `-` or `!`; a phrase stands in quotes.
-    fn wants(&self, text: &str) -> bool {
-        let (text, query) = (text.to_lowercase(), self.query.to_lowercase());
-        let (mut found, mut asked) = (false, false);
-        for term in terms(&query) {
-            let bare = term.trim_start_matches(['+', '-', '!']).trim_matches('"');
-            let is_there = text.contains(bare);
-            match term.chars().next() {
-                Some('+') if !is_there => return false,
-                Some('-' | '!') if is_there => return false,
-                Some('+' | '-' | '!') => {}
-                _ => (found, asked) = (found || is_there, true),
-            }
-        }
-        found || !asked
-    }
-}
-
 // === impl OneOrMany ===
 
 impl<T> OneOrMany<T> {
@@ -266,23 +239,6 @@ fn fits(value: &str, pattern: &str) -> bool {
         (None, Some(start)) => value.starts_with(start),
         (None, None) => value == pattern,
     }
-}
-
-/// The words of a search; what stands in quotes is one.
-fn terms(query: &str) -> Vec<&str> {
-    let mut terms = Vec::new();
-    let mut rest = query.trim_start();
-    while !rest.is_empty() {
-        let sign = rest.len() - rest.trim_start_matches(['+', '-', '!']).len();
-        let end = match rest.get(sign..).and_then(|bare| bare.strip_prefix('"')) {
-            Some(phrase) => sign + 1 + phrase.find('"').map_or(phrase.len(), |end| end + 1),
-            None => rest.find(char::is_whitespace).unwrap_or(rest.len()),
-        };
-        let (term, after) = rest.split_at(end);
-        terms.push(term);
-        rest = after.trim_start();
-    }
-    terms
 }
 
 #[cfg(test)]

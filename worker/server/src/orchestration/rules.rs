@@ -267,6 +267,10 @@ fn leave_pause(weighing: &mut Weighing<'_>) -> Verdict {
     else {
         return Verdict::Pass;
     };
+    // Whoever tries to leave is noted as on the way out, even when it is refused (3.8.8).
+    let mut policy = weighing.policy.clone();
+    policy.resuming = Some(true);
+    weighing.policy_after = Some(policy);
     let to = &weighing.draft.kind;
     if !(to.is_final()
         || matches!(
@@ -275,7 +279,7 @@ fn leave_pause(weighing: &mut Weighing<'_>) -> Verdict {
         ))
     {
         return reject(format!(
-            "This run cannot transition to the {to} state from the {} state.",
+            "This run cannot transition to the StateType.{to} state from the StateType.{} state.",
             current.kind
         ));
     }
@@ -285,9 +289,6 @@ fn leave_pause(weighing: &mut Weighing<'_>) -> Verdict {
             "Cannot reschedule a {name} flow run without a deployment."
         ));
     }
-    let mut policy = weighing.policy.clone();
-    policy.resuming = Some(true);
-    weighing.policy_after = Some(policy);
     let deadline = current
         .state_details
         .other

@@ -62,7 +62,9 @@ fn facts(record: &Record) -> Facts<'_> {
 fn line(decision: &Decision) -> String {
     let (status, details, state) = match decision {
         Decision::Store(stored) => (stored.status, &stored.details, Some(&stored.state)),
-        Decision::Keep { status, details } => (*status, details, None),
+        Decision::Keep {
+            status, details, ..
+        } => (*status, details, None),
     };
     let state = state.map_or_else(String::new, |state| {
         format!(" {} {}", state.kind, state.name.as_deref().unwrap_or("-"))
@@ -270,7 +272,9 @@ fn a_claim_remembers_when_the_run_is_due_and_the_start_waits_for_it() {
     current.state_details.scheduled_time = Some(at(30));
     let claimed = stored(decide(Some(&current), &propose("PENDING"), &facts)).state;
     assert_eq!(claimed.state_details.scheduled_time, Some(at(30)));
-    let Decision::Keep { status, details } = decide(Some(&claimed), &propose("RUNNING"), &facts)
+    let Decision::Keep {
+        status, details, ..
+    } = decide(Some(&claimed), &propose("RUNNING"), &facts)
     else {
         panic!("the run does not start");
     };

@@ -15,10 +15,16 @@ pub(super) fn routes() -> Router<App> {
         .route("/admin/version", get(async || Json(PREFECT_VERSION)))
         .route("/admin/storage", get(storage))
         .route("/csrf-token", get(csrf))
+        .route("/collections/views/{view}", get(collection))
 }
 
 async fn storage() -> Json<Value> {
     Json(json!({ "default_result_storage_block_id": null }))
+}
+
+/// What the reference knows of packages that one could install. Clients know those that are installed.
+async fn collection() -> Json<Value> {
+    Json(json!({}))
 }
 
 async fn csrf() -> Error {

@@ -51,7 +51,7 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/block_types/", post(create_type))
         .route("/block_types/filter", post(filter_types))
-        .route("/block_types/{id}", patch(update_type))
+        .route("/block_types/{id}", patch(update_type).delete(remove_type))
         .route("/block_types/slug/{slug}", get(read_type))
         .route(
             "/block_types/slug/{slug}/block_documents",
@@ -63,7 +63,10 @@ pub(super) fn routes() -> Router<App> {
         )
         .route("/block_schemas/", post(create_schema))
         .route("/block_schemas/filter", post(filter_schemas))
-        .route("/block_schemas/{id}", get(read_schema))
+        .route(
+            "/block_schemas/{id}",
+            get(read_schema).delete(remove_schema),
+        )
         .route("/block_schemas/checksum/{checksum}", get(read_by_checksum))
         .route("/block_documents/", post(create))
         .route("/block_documents/filter", post(filter))
@@ -88,6 +91,24 @@ async fn update_type(
 ) -> Result<StatusCode, Error> {
     app.store
         .run(move |tx| blocks::update_type(tx, id, &about))
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove_type(
+    State(app): State<App>,
+    Params(id): Params<Uuid>,
+) -> Result<StatusCode, Error> {
+    app.store.run(move |tx| blocks::delete_type(tx, id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove_schema(
+    State(app): State<App>,
+    Params(id): Params<Uuid>,
+) -> Result<StatusCode, Error> {
+    app.store
+        .run(move |tx| blocks::delete_schema(tx, id))
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

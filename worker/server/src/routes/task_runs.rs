@@ -20,7 +20,7 @@ use crate::{
         filter::Condition,
         runs,
         states::StateCreate,
-        task_runs::{self, TaskRunCreate, TaskRunView},
+        task_runs::{self, TaskRunCreate, TaskRunUpdate, TaskRunView},
     },
 };
 
@@ -34,7 +34,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/task_runs/", post(create))
         .route("/task_runs/filter", post(filter))
         .route("/task_runs/count", post(count))
-        .route("/task_runs/{id}", get(read))
+        .route("/task_runs/{id}", get(read).patch(rename).delete(remove))
         .route("/task_runs/{id}/set_state", post(set_state))
 }
 
@@ -83,6 +83,22 @@ async fn count(State(app): State<App>, Body(query): Body<Query>) -> Result<Json<
         .run(move |tx| task_runs::count(tx, condition))
         .await
         .map(Json)
+}
+
+async fn rename(
+    State(app): State<App>,
+    Params(id): Params<Uuid>,
+    Body(update): Body<TaskRunUpdate>,
+) -> Result<StatusCode, Error> {
+    app.store
+        .run(move |tx| task_runs::update(tx, id, &update))
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove(State(app): State<App>, Params(id): Params<Uuid>) -> Result<StatusCode, Error> {
+    app.store.run(move |tx| task_runs::delete(tx, id)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn set_state(

@@ -220,6 +220,22 @@ pub(crate) fn update_type(tx: &Tx<'_>, id: Uuid, about: &TypeUpdate) -> Result<(
     }
 }
 
+/// Deletes a block type with its schemas and documents.
+pub(crate) fn delete_type(tx: &Tx<'_>, id: Uuid) -> Result<(), Error> {
+    match tx.execute("DELETE FROM block_type WHERE id = ?", [id.to_string()])? {
+        0 => Err(Error::not_found("Block type not found")),
+        _ => Ok(()),
+    }
+}
+
+/// Deletes a block schema with its documents.
+pub(crate) fn delete_schema(tx: &Tx<'_>, id: Uuid) -> Result<(), Error> {
+    match tx.execute("DELETE FROM block_schema WHERE id = ?", [id.to_string()])? {
+        0 => Err(Error::not_found("Block schema not found")),
+        _ => Ok(()),
+    }
+}
+
 /// Reads the block type of a slug.
 pub(crate) fn read_type(tx: &Tx<'_>, slug: &str) -> Result<Value, Error> {
     one(tx, TYPE, "t.slug = ?", &[slug], type_view)?

@@ -1,6 +1,6 @@
-//! Events: kept for a week, for subscribers that come back and for whoever asks.
+//! Events, for subscribers that come back and for whoever asks.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rusqlite::{ToSql, params};
 use serde_json::Value;
 
@@ -17,11 +17,6 @@ pub(crate) struct Found {
     /// How many there are in all.
     pub(crate) total: usize,
 }
-
-/// How long events are kept (the reference's default, 3.8.8).
-const KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// How many are removed in one transaction, so that requests do not wait behind it.
-const BATCH: u32 = 1000;
 
 /// Stores an event. One that is there already is no new one: clients send again what they are not sure of.
 pub(super) fn insert(tx: &Tx<'_>, event: &Event) -> Result<bool, Error> {
@@ -70,16 +65,4 @@ pub(crate) fn filter(
         total += 1;
     }
     Ok(Found { events, total })
-}
-
-/// Removes some of the events that have been kept long enough.
-pub(crate) fn sweep(tx: &Tx<'_>) -> Result<usize, Error> {
-    let before = tx.now.checked_sub(KEPT).unwrap_or(Timestamp::UNIX_EPOCH);
-    let removed = tx
-        .prepare_cached(
-            "DELETE FROM event WHERE number IN
-                (SELECT number FROM event WHERE occurred < ? ORDER BY occurred LIMIT ?)",
-        )?
-        .execute(params![Micros(before), BATCH])?;
-    Ok(removed)
 }

@@ -10,7 +10,7 @@ use super::{
     filter::{Condition, Field, Page},
     value::{Micros, parse_time, time},
 };
-use crate::error::Error;
+use crate::{error::Error, search::Text};
 
 /// A log entry as it is answered.
 #[derive(Clone, Debug, Serialize)]
@@ -36,6 +36,7 @@ pub(crate) struct LogFilter {
     timestamp: Option<Times>,
     flow_run_id: Option<Ids>,
     task_run_id: Option<Ids>,
+    text: Option<Text>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -125,6 +126,10 @@ impl LogFilter {
                 && times.after_.is_none_or(|after| time >= after)
         }) && wants_id(self.flow_run_id.as_ref(), log.flow_run_id.as_ref())
             && wants_id(self.task_run_id.as_ref(), log.task_run_id.as_ref())
+            && self
+                .text
+                .as_ref()
+                .is_none_or(|text| text.wants(&log.message))
     }
 }
 

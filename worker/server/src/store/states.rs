@@ -208,14 +208,24 @@ pub(crate) fn propose(
         slots: loaded.slots(tx)?,
     };
     match decide(loaded.current.as_ref(), proposed, &facts) {
-        Decision::Keep { status, details } => Ok(Outcome {
-            result: OrchestrationResult {
-                state: loaded.current,
-                status,
-                details,
-            },
-            stored: false,
-        }),
+        Decision::Keep {
+            status,
+            details,
+            policy,
+        } => {
+            if let Some(policy) = policy {
+                tx.prepare_cached("UPDATE flow_run SET policy = ?2 WHERE id = ?1")?
+                    .execute([id.to_string(), serde_json::to_string(&policy)?])?;
+            }
+            Ok(Outcome {
+                result: OrchestrationResult {
+                    state: loaded.current,
+                    status,
+                    details,
+                },
+                stored: false,
+            })
+        }
         Decision::Store(stored) => {
             store(tx, &loaded, &stored)?;
             let event = Event::state_change(&loaded.subject, loaded.current.as_ref(), &stored);

@@ -55,6 +55,14 @@ pub(crate) struct TaskRunCreate {
     doc: Map<String, Value>,
 }
 
+/// What is sent to change a task run.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskRunUpdate {
+    #[serde(default)]
+    name: Option<String>,
+}
+
 /// What task runs can be filtered by.
 pub(crate) const FIELDS: &[Field] = &[
     Field::text("id", "k.id"),
@@ -152,6 +160,27 @@ pub(crate) fn filter(
 pub(crate) fn count(tx: &Tx<'_>, condition: Condition) -> Result<u32, Error> {
     let from = "FROM task_run k LEFT JOIN flow_run r ON r.id = k.flow_run_id";
     condition.count(tx, from)
+}
+
+/// Changes a task run.
+pub(crate) fn update(tx: &Tx<'_>, id: Uuid, update: &TaskRunUpdate) -> Result<(), Error> {
+    let changed = tx.execute(
+        "UPDATE task_run SET updated = ?2, name = coalesce(?3, name) WHERE id = ?1",
+        params![id.to_string(), Micros(tx.now), update.name],
+    )?;
+    found(changed)
+}
+
+/// Deletes a task run.
+pub(crate) fn delete(tx: &Tx<'_>, id: Uuid) -> Result<(), Error> {
+    found(tx.execute("DELETE FROM task_run WHERE id = ?", [id.to_string()])?)
+}
+
+fn found(changed: usize) -> Result<(), Error> {
+    match changed {
+        0 => Err(Error::not_found("Task not found")),
+        _ => Ok(()),
+    }
 }
 
 /// Stores the state an engine says a task run is in.

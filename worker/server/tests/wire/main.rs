@@ -7,6 +7,7 @@ mod deployments;
 mod events;
 mod faults;
 mod limits;
+mod people;
 mod polling;
 mod runs;
 mod schedules;
