@@ -3,13 +3,13 @@
 use serde_json::json;
 use worker_tests::{
     prefect::{PrefectServer, Python},
-    program::{Program, Running},
-    wait,
+    program::Program,
 };
 
 use crate::{
     PROGRAM,
     flow_run::{Example, Story, tell},
+    servers::start_embedded,
 };
 
 const GREET: Example = Example {
@@ -54,22 +54,4 @@ fn assert_same(ours: &Story, theirs: &Story) {
         "parameters; ours is on the left"
     );
     assert_eq!(ours.logs, theirs.logs, "logs; ours is on the left");
-}
-
-/// The embedded API, alone, on a port of its own.
-fn start_embedded(program: &Program) -> (Running, worker_tests::http::Api) {
-    let address = worker_tests::prefect::free_address().expect("loopback has a free port");
-    let port = address.port().to_string();
-    let running = program.start(&["server", "--port", &port]);
-    let api = worker_tests::http::Api::at(address);
-    wait::until(
-        "the embedded API answers",
-        std::time::Duration::from_secs(30),
-        || match api.send("GET", "/health", None) {
-            Ok(answer) if answer.status == 200 => Ok(()),
-            Ok(answer) => Err(format!("{} {}", answer.status, answer.body)),
-            Err(error) => Err(format!("{error}; it says: {}", running.stderr())),
-        },
-    );
-    (running, api)
 }
