@@ -3,11 +3,9 @@
 //! The Python worker beside a Prefect server is the truth; the other three columns are held against it. Where ours does
 //! better on purpose, the difference is in a table, and with its reason in DIFFERENCES.md.
 
-mod column;
 mod compare;
 mod differences;
 mod scenarios;
-mod story;
 
 use worker_tests::{
     prefect::{PrefectServer, Python},
@@ -15,12 +13,15 @@ use worker_tests::{
 };
 
 use self::{
-    column::{Column, ServerKind, WorkerKind},
     compare::gaps,
     differences::Expected,
     scenarios::{Stories, play},
 };
-use crate::{PROGRAM, servers::start_embedded};
+use crate::{
+    PROGRAM,
+    column::{Column, ServerKind, WorkerKind},
+    servers::start_embedded,
+};
 
 #[test]
 fn four_pairs_of_worker_and_server_tell_the_same_stories() {
@@ -29,8 +30,9 @@ fn four_pairs_of_worker_and_server_tell_the_same_stories() {
     let program = Program::new(PROGRAM);
     let (_embedded, embedded) = start_embedded(&program);
 
+    let began = std::time::Instant::now();
     let truth = play(&Column::new(server.api(), WorkerKind::Python, &python));
-    eprintln!("TRUTH {truth:#?}");
+    eprintln!("TRUTH {truth:#?} {:?}", began.elapsed());
     let mut findings = Vec::new();
     for (worker, kind, api) in [
         (WorkerKind::Ours, ServerKind::Prefect, server.api()),
@@ -38,6 +40,7 @@ fn four_pairs_of_worker_and_server_tell_the_same_stories() {
         (WorkerKind::Python, ServerKind::Embedded, embedded),
     ] {
         let stories = play(&Column::new(api, worker, &python));
+        eprintln!("COLUMN {worker:?} {kind:?} {:?}", began.elapsed());
         let found = compare(&truth, &stories, Expected::of(worker, kind));
         findings.extend(found.into_iter().map(|line| format!("{worker:?} worker, {kind:?} server, {line}")));
     }

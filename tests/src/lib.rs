@@ -8,5 +8,6 @@ pub mod files;
 pub mod http;
 pub mod prefect;
 pub mod program;
+pub mod proxy;
 pub mod repository;
 pub mod wait;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::story::Story;
+use crate::story::Story;
 
 /// What differs in one aspect.
 #[derive(Clone, Debug, PartialEq, Eq)]

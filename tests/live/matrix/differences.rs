@@ -3,10 +3,8 @@
 //! Each entry is a sentence for people, which stands in DIFFERENCES.md with its reason, and the lines by which the
 //! matrix knows it. An entry that no longer shows is as wrong as a difference without an entry.
 
-use super::{
-    column::{ServerKind, WorkerKind},
-    compare::Gap,
-};
+use super::compare::Gap;
+use crate::column::{ServerKind, WorkerKind};
 
 /// Whose difference it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

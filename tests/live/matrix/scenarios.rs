@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{
-    column::{Column, PAST, has_ended, told},
+use crate::{
+    column::{Column, PAST, has_ended},
     story::{Reader, Story, text},
 };
 
@@ -22,18 +22,18 @@ pub(crate) fn play(column: &Column) -> Stories {
     let quick = column.deploy("quick", &pool, "default");
     let mut runs = before_the_worker(column, &pool, &quick);
     let queued = queue_up(column, &single);
-
     column.start_worker(&single, "single", &["--limit", "1"]);
     column.start_worker(&pool, "shared", &[]);
-    column.wait_for_ends(&ids(&queued));
-    column.stop_worker("single");
     runs.extend(side_by_side(column, &pool));
     runs.extend(cancelled(column, &pool));
     runs.push(("paused pool", hold_back(column, &pool, &quick)));
-    column.stop_worker("shared");
-
+    column.wait_for_ends(&ids(&queued));
     let order = order(column, &ids(&queued));
     runs.extend(queued);
+    column.wait_for_rest(&ids(&runs));
+    column.stop_worker("single");
+    column.stop_worker("shared");
+
     let reader = Reader::when_settled(column.api);
     let mut stories: Stories = runs
         .iter()
@@ -179,6 +179,11 @@ fn without_runs(events: Vec<String>) -> Vec<String> {
         .into_iter()
         .filter(|event| of_worker(event) && !of_run(event))
         .collect()
+}
+
+/// A story of one aspect, for what is told of no single flow run.
+fn told(aspect: &str, lines: Vec<String>) -> Story {
+    Story::from([(aspect.to_owned(), lines)])
 }
 
 fn is_late(run: &Value) -> bool {

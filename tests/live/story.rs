@@ -169,7 +169,7 @@ pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 /// The events in which a resource has a part; none where events cannot be asked for.
-fn find_events(api: Api, resource: &str) -> Option<Vec<Value>> {
+pub(crate) fn find_events(api: Api, resource: &str) -> Option<Vec<Value>> {
     let filter = json!({
         "filter": {
             "occurred": {"since": PAST, "until": FUTURE},
@@ -206,24 +206,33 @@ fn told(event: &Value, names: &Names) -> String {
     )
 }
 
-/// A resource as words: its id and each of its labels.
+/// A resource as words: its id and its labels.
 fn part(resource: &Value, names: &Names) -> String {
-    let labels = resource.as_object().into_iter().flatten();
-    let words: Vec<String> = labels
-        .filter(|(key, _)| *key != "prefect.resource.id")
-        .map(|(key, value)| {
-            let key = key.trim_start_matches("prefect.");
-            format!("{key}={}", label(key, value, names))
-        })
-        .collect();
     let id = names.hidden(text(resource, "prefect.resource.id"));
-    format!("{id} ({})", words.join(" "))
+    let is_task_run = id.starts_with("prefect.task-run.");
+    let mut words = vec![id];
+    for (key, value) in resource.as_object().into_iter().flatten() {
+        let value = label(key, value, names);
+        match key.as_str() {
+            "prefect.resource.id" => {}
+            // An id says what it is the id of.
+            "prefect.resource.role" if words[0].starts_with(&format!("prefect.{value}.")) => {}
+            // The name of a task run ends in letters by chance.
+            "prefect.resource.name" if is_task_run => {
+                let end = value.rfind('-').unwrap_or(value.len());
+                words.push(format!("'{}'", &value[..end]));
+            }
+            "prefect.resource.name" => words.push(format!("'{value}'")),
+            key => words.push(format!("{}={value}", key.trim_start_matches("prefect."))),
+        }
+    }
+    words.join(" ")
 }
 
 /// The value of a label, without what differs from run to run.
 fn label(key: &str, value: &Value, names: &Names) -> String {
     let plain = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    if key == "infrastructure.identifier" {
+    if key == "prefect.infrastructure.identifier" {
         return shape(&plain);
     }
     if key.ends_with("timestamp") || key.ends_with("-time") {
@@ -234,14 +243,13 @@ fn label(key: &str, value: &Value, names: &Names) -> String {
 
 /// The fields of a flow run that people look at.
 fn fields(run: &Value, names: &Names) -> Vec<String> {
-    const PLAIN: [&str; 9] = [
+    const PLAIN: [&str; 8] = [
         "created_by",
         "deployment_version",
         "flow_version",
         "job_variables",
         "parameters",
         "run_count",
-        "tags",
         "work_pool_name",
         "work_queue_name",
     ];
@@ -254,18 +262,23 @@ fn fields(run: &Value, names: &Names) -> Vec<String> {
         format!("{key} is {set}")
     });
     let pid = shape(text(run, "infrastructure_pid"));
+    // A server keeps tags in no order.
+    let mut tags: Vec<&str> = items(&run["tags"]).iter().filter_map(Value::as_str).collect();
+    tags.sort_unstable();
     plain
         .chain(whether)
-        .chain([format!("infrastructure_pid={pid}")])
+        .chain([format!("infrastructure_pid={pid}"), format!("tags={tags:?}")])
         .collect()
 }
 
 /// The labels of a flow run.
 fn labels(run: &Value, names: &Names) -> Vec<String> {
     let labels = run["labels"].as_object().into_iter().flatten();
-    labels
+    let mut lines: Vec<String> = labels
         .map(|(key, value)| format!("{key}={}", names.hidden(&value.to_string())))
-        .collect()
+        .collect();
+    lines.sort();
+    lines
 }
 
 /// What an infrastructure id looks like.

@@ -1,4 +1,4 @@
-//! One column of the matrix: a worker of one kind and a server of one kind, and what is made on that server for it.
+//! A worker of one kind beside a server of one kind, and what is made on that server for it.
 
 use std::{
     cell::RefCell,
@@ -18,11 +18,17 @@ use worker_tests::{
     wait,
 };
 
-use super::story::{Names, Story, text};
-use crate::PROGRAM;
+use crate::{
+    PROGRAM,
+    story::{Names, find_events, text},
+};
 
 /// The longest that anything here may take: a Python worker with a full machine needs most.
 const BOUND: Duration = Duration::from_mins(2);
+
+/// How long a worker may take until it is known that it has noticed an end. It is told late on a real server, and a
+/// worker that never tells is found by what it did not tell.
+const NOTICE: Duration = Duration::from_secs(10);
 
 /// How often both kinds of worker poll here, in seconds. At the default of ten the matrix would mostly wait.
 const QUERY: &str = "2";
@@ -102,26 +108,34 @@ impl Column {
 
     /// Makes a deployment of a flow in `flows`; its id.
     pub(crate) fn deploy(&self, flow: &str, pool: &str, queue: &str) -> String {
-        let made = self.api.post("/flows/", &json!({"name": flow}));
-        let name = self.name_of(&format!("deployment-{flow}-{queue}"));
-        let deployment = self.api.post(
-            "/deployments/",
-            &json!({
-                "name": name,
-                "flow_id": made["id"],
-                "work_pool_name": pool,
-                "work_queue_name": queue,
-                "entrypoint": format!("{flow}.py:{flow}"),
-                "path": ".",
-                "tags": ["matrix"],
-                "pull_steps": [
-                    {"prefect.deployments.steps.set_working_directory": {"directory": self.code}},
-                ],
-                "parameter_openapi_schema": {"type": "object", "properties": {}},
-            }),
-        );
+        let more = json!({
+            "work_queue_name": queue,
+            "entrypoint": format!("{flow}.py:{flow}"),
+            "path": ".",
+            "pull_steps": [
+                {"prefect.deployments.steps.set_working_directory": {"directory": self.code}},
+            ],
+            "parameter_openapi_schema": {"type": "object", "properties": {}},
+        });
+        self.make_deployment(flow, &format!("{flow}-{queue}"), pool, more)
+    }
+
+    /// Makes a deployment of a command, with no flow behind it; its id.
+    pub(crate) fn deploy_command(&self, command: &str, pool: &str) -> String {
+        let more = json!({"job_variables": {"command": command}});
+        self.make_deployment("command", "command", pool, more)
+    }
+
+    fn make_deployment(&self, flow: &str, name: &str, pool: &str, mut body: Value) -> String {
+        let flow = self.api.post("/flows/", &json!({"name": flow}));
+        let name = self.name_of(&format!("deployment-{name}"));
+        body["name"] = json!(name);
+        body["flow_id"] = flow["id"].clone();
+        body["work_pool_name"] = json!(pool);
+        body["tags"] = json!(["matrix"]);
+        let deployment = self.api.post("/deployments/", &body);
         let id = text(&deployment, "id");
-        self.hide(text(&made, "id"), "FLOW-ID");
+        self.hide(text(&flow, "id"), "FLOW-ID");
         self.hide(id, "DEPLOYMENT-ID");
         self.hide(&name, "DEPLOYMENT");
         id.to_owned()
@@ -202,6 +216,35 @@ impl Column {
         }
     }
 
+    /// Waits until nobody has anything more to say about flow runs that have ended: their processes have, and the worker
+    /// has noticed, where that can be seen.
+    #[track_caller]
+    pub(crate) fn wait_for_rest(&self, ids: &[&str]) {
+        let pid_of = |id: &&str| {
+            let answer = self.api.send("GET", &format!("/flow_runs/{id}"), None).ok()?;
+            answer.body["infrastructure_pid"].as_str().map(str::to_owned)
+        };
+        let executed: Vec<(&str, String)> = ids
+            .iter()
+            .filter_map(|id| Some((*id, pid_of(id)?)))
+            .collect();
+        wait::until("the processes have ended", BOUND, || {
+            let alive = executed
+                .iter()
+                .find(|(_, pid)| Path::new("/proc").join(pid).exists());
+            alive.map_or(Ok(()), |(id, pid)| Err(format!("{id}: {pid}")))
+        });
+        wait::holds(NOTICE, || {
+            executed.iter().all(|(id, _)| {
+                let events = find_events(self.api, &format!("prefect.flow-run.{id}"));
+                events.is_none_or(|events| {
+                    let mut names = events.iter().map(|event| text(event, "event"));
+                    names.any(|name| name == "prefect.worker.executed-flow-run")
+                })
+            })
+        });
+    }
+
     /// Waits until a flow has left its mark.
     #[track_caller]
     pub(crate) fn wait_for_mark(&self, mark: &str) {
@@ -255,11 +298,6 @@ impl Column {
 /// Whether a flow run is in a final state.
 pub(crate) fn has_ended(run: &Value) -> bool {
     ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"].contains(&text(run, "state_type"))
-}
-
-/// A story of one aspect, for what is told of no single flow run.
-pub(crate) fn told(aspect: &str, lines: Vec<String>) -> Story {
-    Story::from([(aspect.to_owned(), lines)])
 }
 
 /// The flows made for the matrix, and two examples.
