@@ -53,6 +53,10 @@ pub struct Settings {
 
 /// How to reach the Prefect API.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent switches"
+)]
 pub struct ApiSettings {
     /// The base URL, ending in `/api` or in a Cloud workspace. None: the embedded API.
     pub url: Option<Url>,
@@ -80,6 +84,8 @@ pub struct ApiSettings {
     pub retry_extra_codes: Vec<u16>,
     /// Whether to ask for CSRF tokens.
     pub csrf_support: bool,
+    /// Whether to open sockets: for wake-up, the worker channel and events. Without them everything is polled and posted.
+    pub websockets: bool,
 }
 
 /// What to poll and how.

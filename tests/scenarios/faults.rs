@@ -30,6 +30,7 @@ enum Request {
     ReadPool,
     ReadBlock,
     ReadVariable,
+    SetSubmitting,
     SetRunning,
     SetInfrastructure,
     SetLabels,
@@ -76,7 +77,7 @@ const WRONG: [Wrong; 13] = [
 
 /// How the run that meets the fault ends where it is not Completed. These are the answers that only the server itself
 /// gives, and that mean something: what is not there, or will never be accepted.
-const OTHERWISE: [(Request, Wrong, &str); 17] = [
+const OTHERWISE: [(Request, Wrong, &str); 18] = [
     (Request::ReadDeployment, Wrong::NotFound, "Cancelled"),
     (Request::ReadDeployment, Wrong::Conflict, "Crashed"),
     (Request::ReadDeployment, Wrong::Invalid, "Crashed"),
@@ -94,6 +95,7 @@ const OTHERWISE: [(Request, Wrong, &str); 17] = [
     (Request::ReadVariable, Wrong::Invalid, "Crashed"),
     // A run that was deleted is nobody's any more; it was not, so it stays as it was.
     (Request::AskForClaim, Wrong::NotFound, "Pending"),
+    (Request::SetSubmitting, Wrong::NotFound, "Pending"),
     (Request::ReadRun, Wrong::NotFound, "Running"),
     (Request::SetFinal, Wrong::NotFound, "Running"),
 ];
@@ -173,6 +175,11 @@ fn no_run_is_lost_when_a_variable_cannot_be_read() {
 }
 
 #[test]
+fn no_run_is_lost_when_it_cannot_be_said_that_it_is_submitted() {
+    withstands(Request::SetSubmitting);
+}
+
+#[test]
 fn no_run_is_lost_when_it_cannot_be_said_that_it_runs() {
     withstands(Request::SetRunning);
 }
@@ -230,11 +237,12 @@ impl Request {
                 0,
             ),
             Self::ReadVariable => (Method::GET, "/variables/name/{name}", 0),
-            Self::SetRunning => (Method::POST, set_state, 1),
+            Self::SetSubmitting => (Method::POST, set_state, 1),
+            Self::SetRunning => (Method::POST, set_state, 2),
             Self::SetInfrastructure => (Method::PATCH, "/flow_runs/{id}", 0),
             Self::SetLabels => (Method::PATCH, "/flow_runs/{id}/labels", 0),
             Self::AskForClaim | Self::ReadRun => (Method::GET, "/flow_runs/{id}", 0),
-            Self::SetFinal => (Method::POST, set_state, 2),
+            Self::SetFinal => (Method::POST, set_state, 3),
             Self::SendLogs => (Method::POST, "/logs", 0),
             Self::FindCancelled => (Method::POST, "/flow_runs/filter", 0),
         }

@@ -99,6 +99,9 @@ pub(crate) async fn claim(
         Proposed::Ours(lease) => {
             entry.lease = lease;
             entry.step = Step::Claimed;
+            let worker = &services.identity.worker;
+            let said = format!("Worker '{worker}' submitting flow run '{}'", flow_run.id);
+            services.run_log.mention(flow_run.id, said).await;
         }
         Proposed::NotOurs => {
             services.journal.remove(entry.key).await?;
@@ -212,8 +215,26 @@ fn is_ours(status: OrchestrationStatus, state: Option<&State>, transition: Trans
     }
 }
 
-fn carries(state: &State, transition: TransitionId) -> bool {
+/// The transition by which a claimed flow run becomes Submitting. It is made from the claim's, so that it is known after a restart.
+fn submitting(claim: TransitionId) -> TransitionId {
+    TransitionId(Uuid::from_u128(claim.0.as_u128() ^ 1))
+}
+
+/// The proposal that says that infrastructure is about to be created.
+pub(crate) fn submitting_proposal(entry: &Entry) -> ProposedState {
+    let mut proposal = ProposedState::new(StateType::Pending).named("Submitting");
+    proposal.state_details.transition_id = Some(submitting(entry.transition));
+    proposal
+}
+
+/// Whether a state is the one that a claim made.
+fn is_claim(state: &State, transition: TransitionId) -> bool {
     state.kind == StateType::Pending && state.state_details.transition_id == Some(transition)
+}
+
+/// Whether a state is one that a claim or what followed from it made.
+pub(crate) fn carries(state: &State, transition: TransitionId) -> bool {
+    is_claim(state, transition) || is_claim(state, submitting(transition))
 }
 
 async fn is_still_due(services: &Services, polled: &FlowRun) -> bool {
@@ -291,7 +312,7 @@ async fn put_end_back(services: &Services, entry: &Entry) -> Result<bool, ApiErr
 
 /// The end that a claim has come over: the server lets PENDING follow it (3.8.8). Pure.
 fn end_before(states: &[State], claim: TransitionId) -> Option<&State> {
-    let claimed = states.iter().rposition(|state| carries(state, claim))?;
+    let claimed = states.iter().rposition(|state| is_claim(state, claim))?;
     states[..claimed]
         .last()
         .filter(|before| before.kind.is_final())

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use worker_api::{
     ApiError, Client,
@@ -59,50 +59,106 @@ pub(crate) enum PoolError {
     Api(#[from] ApiError),
 }
 
-/// Reaches the pool, opens the gate, and sends heartbeats until its owner drops it, which is the last thing that happens to a worker: while it
-/// drains it is still alive. It ends only when the pool is not one that this worker can ever serve.
-pub(crate) async fn beat(
-    client: Client,
-    (services, interval): (Arc<Services>, Duration),
-    wish: PoolWish,
-    events_tx: mpsc::Sender<Event>,
-) -> PoolError {
-    let client = client.with_retries(0);
-    let pool = match first_contact(&client, &wish).await {
-        Ok(pool) => pool,
-        Err(error) => return error,
-    };
-    services.identity.pool_id.set(pool.id.to_string()).ok();
-    let worker = &services.identity.worker;
-    tracing::info!(pool = %pool.name, "Worker '{worker}' started!");
-    let mut told = None;
-    let mut seen = Ok(pool);
-    loop {
-        let closed = match seen {
-            Ok(pool) if pool.is_paused => Some(format!("work pool '{}' is paused", pool.name)),
-            Ok(_) => None,
+/// What tells the server that this worker lives, and the loop what the pool says.
+pub(crate) struct Heart {
+    /// The API.
+    pub(crate) client: Client,
+    /// What is told of the pool, beyond the loop.
+    pub(crate) services: Arc<Services>,
+    /// Time between heartbeats.
+    pub(crate) interval: Duration,
+    /// The pool.
+    pub(crate) wish: PoolWish,
+    /// The pool as the worker channel shows it, while there is one; it sends heartbeats too.
+    pub(crate) channel_rx: watch::Receiver<Option<WorkPool>>,
+    /// The loop.
+    pub(crate) events_tx: mpsc::Sender<Event>,
+}
+
+// === impl Heart ===
+
+impl Heart {
+    /// Reaches the pool, opens the gate, and sends heartbeats until its owner drops it, which is the last thing that happens to a worker:
+    /// while it drains it is still alive. It ends only when the pool is not one that this worker can ever serve.
+    pub(crate) async fn beat(mut self) -> PoolError {
+        self.client = self.client.with_retries(0);
+        let pool = match first_contact(&self.client, &self.wish).await {
+            Ok(pool) => pool,
+            Err(error) => return error,
+        };
+        tracing::info!(pool = %pool.name, "Worker '{}' started!", self.services.identity.worker);
+        self.services.pool_id.send_replace(Some(pool.id));
+        self.services.emitter.started(pool.id.0);
+        let mut told = None;
+        let mut seen = Ok(pool);
+        loop {
+            let closed = self.closed(seen, told.as_ref());
+            if told.as_ref() != Some(&closed) {
+                if let Some(reason) = &closed {
+                    tracing::warn!(reason, "claiming nothing");
+                }
+                // Without a loop there is nobody to tell, and this task ends with it.
+                self.events_tx.send(Event::Pool(closed.clone())).await.ok();
+                told = Some(closed);
+            }
+            if self.channel_rx.borrow_and_update().is_none() {
+                self.send_heartbeat().await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.interval) => {}
+                // The channel has shown a change, has come, or has gone. Without its sender there is none.
+                Ok(()) = self.channel_rx.changed() => {}
+            }
+            seen = self.look().await;
+        }
+    }
+
+    /// Why the pool hands out no work, if it does not.
+    fn closed(
+        &self,
+        seen: Result<WorkPool, PoolError>,
+        told: Option<&Option<String>>,
+    ) -> Option<String> {
+        match seen {
+            Ok(pool) => {
+                // A pool that was deleted and made anew has another id.
+                let id = Some(pool.id);
+                self.services.pool_id.send_if_modified(|now| {
+                    let changed = *now != id;
+                    *now = id;
+                    changed
+                });
+                pool.is_paused
+                    .then(|| format!("work pool '{}' is paused", pool.name))
+            }
             // An outage is the poller's to see; it does not close the pool.
             Err(PoolError::Api(error)) => {
                 tracing::debug!(error = %chain(&error), "the pool cannot be read");
-                told.clone().flatten()
+                told.cloned().flatten()
             }
             Err(error) => Some(chain(&error)),
-        };
-        if told.as_ref() != Some(&closed) {
-            if let Some(reason) = &closed {
-                tracing::warn!(reason, "claiming nothing");
-            }
-            // Without a loop there is nobody to tell, and this task ends with it.
-            events_tx.send(Event::Pool(closed.clone())).await.ok();
-            told = Some(closed);
         }
-        let sent = client.send_heartbeat(&wish.pool, worker, interval).await;
-        services.metrics.heartbeat(sent.is_ok());
+    }
+
+    /// The pool, from the channel while there is one.
+    async fn look(&mut self) -> Result<WorkPool, PoolError> {
+        let shown = self.channel_rx.borrow_and_update().clone();
+        match shown {
+            Some(pool) => usable(&self.client, &self.wish, pool).await,
+            None => ready(&self.client, &self.wish).await,
+        }
+    }
+
+    async fn send_heartbeat(&self) {
+        let worker = &self.services.identity.worker;
+        let sent = self
+            .client
+            .send_heartbeat(&self.wish.pool, worker, self.interval)
+            .await;
+        self.services.metrics.heartbeat(sent.is_ok());
         if let Err(error) = sent {
             tracing::warn!(error = %chain(&error), "heartbeat not sent");
         }
-        tokio::time::sleep(interval).await;
-        seen = ready(&client, &wish).await;
     }
 }
 
@@ -132,6 +188,11 @@ pub(crate) async fn ready(client: &Client, wish: &PoolWish) -> Result<WorkPool, 
         Err(error) if error.is_not_found() => return Err(PoolError::Missing(wish.pool.clone())),
         read => read?,
     };
+    usable(client, wish, pool).await
+}
+
+/// Makes sure that a pool is of our type and has a template that can be used; fills in an empty one.
+async fn usable(client: &Client, wish: &PoolWish, pool: WorkPool) -> Result<WorkPool, PoolError> {
     if pool.kind != wish.kind.as_str() {
         return Err(PoolError::WrongType {
             pool: pool.name,

@@ -113,6 +113,8 @@ pub(crate) enum NotStarted {
     Failed(String),
     /// The flow run was cancelled first.
     Cancelled,
+    /// Somebody else has changed its state, so it is theirs.
+    NotOurs,
     /// Its deployment does not exist any more.
     DeploymentGone(String),
     /// It can run, but not here and now; why. It is given back to the pool.
@@ -186,9 +188,9 @@ enum Write {
     Mark {
         done_tx: oneshot::Sender<()>,
     },
-    Holds {
-        key: RunKey,
-        holds_tx: oneshot::Sender<bool>,
+    Find {
+        flow_run: uuid::Uuid,
+        found_tx: oneshot::Sender<Option<u32>>,
     },
     NextAttempt {
         flow_run: uuid::Uuid,
@@ -253,12 +255,20 @@ impl Journal {
 
     /// Whether there is an entry for an attempt now.
     pub(crate) async fn holds(&self, key: RunKey) -> Result<bool, JournalGone> {
-        let (holds_tx, holds_rx) = oneshot::channel();
+        Ok(self.find_attempt(key.flow_run).await? == Some(key.attempt))
+    }
+
+    /// The attempt at a flow run that there is an entry for now.
+    pub(crate) async fn find_attempt(
+        &self,
+        flow_run: uuid::Uuid,
+    ) -> Result<Option<u32>, JournalGone> {
+        let (found_tx, found_rx) = oneshot::channel();
         self.writes_tx
-            .send(Write::Holds { key, holds_tx })
+            .send(Write::Find { flow_run, found_tx })
             .await
             .map_err(|_| JournalGone)?;
-        holds_rx.await.map_err(|_| JournalGone)
+        found_rx.await.map_err(|_| JournalGone)
     }
 
     /// Whether its thread has ended.
@@ -377,15 +387,13 @@ fn write_batch(
                     .prepare_cached("DELETE FROM entries WHERE flow_run = ?1")?
                     .execute(params![key.flow_run.to_string()])?;
             }
-            Write::Holds { key, holds_tx } => {
+            Write::Find { flow_run, found_tx } => {
                 let found = transaction
                     .prepare_cached("SELECT document FROM entries WHERE flow_run = ?1")?
-                    .query_row(params![key.flow_run.to_string()], |row| {
-                        row.get::<_, String>(0)
-                    })
+                    .query_row(params![flow_run.to_string()], |row| row.get::<_, String>(0))
                     .optional()?
                     .and_then(|document| serde_json::from_str::<Entry>(&document).ok());
-                answers.push((holds_tx, found.is_some_and(|entry| entry.key == key)));
+                answers.push((found_tx, found.map(|entry| entry.key.attempt)));
             }
             Write::Mark { done_tx } => done.push(done_tx),
             Write::NextAttempt {
@@ -402,8 +410,8 @@ fn write_batch(
     for done_tx in done {
         done_tx.send(()).ok();
     }
-    for (holds_tx, holds) in answers {
-        holds_tx.send(holds).ok();
+    for (found_tx, found) in answers {
+        found_tx.send(found).ok();
     }
     for (attempt_tx, attempt) in attempts {
         attempt_tx.send(attempt).ok();

@@ -3,11 +3,13 @@
 //! The life of one flow run is `run`, top to bottom; the loop around all of them is `worker` and `dispatcher`. See `ARCHITECTURE.md`.
 
 mod cancellation;
+mod channel;
 mod claim;
 mod cli;
 mod deploy;
 mod dispatcher;
 mod embedded;
+mod emitter;
 mod event;
 mod fresh;
 mod heartbeat;
@@ -35,6 +37,7 @@ mod status;
 mod submit;
 mod task;
 mod telemetry;
+mod wakeup;
 mod watch;
 mod worker;
 

@@ -1,31 +1,34 @@
 //! The parts of a worker: made, wired to each other, and seen to be alive.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::sync::{Notify, mpsc, watch};
+
+use worker_api::{
+    Client,
+    types::{FlowRunId, WorkPool},
 };
-
-use tokio::sync::{mpsc, watch};
-
-use worker_api::{Client, types::FlowRunId};
 use worker_config::settings::Settings;
 use worker_drivers::{Driver, Owner};
 
 use crate::{
-    cancellation,
+    cancellation::Lookout,
+    channel,
     dispatcher::{Dispatcher, Limits},
+    emitter::{self, Emitter},
     event::{Event, Gate},
     fresh::Fresh,
-    heartbeat::{self, PoolError, PoolWish},
+    heartbeat::{Heart, PoolError, PoolWish},
     journal::{Entry, Journal, JournalError},
     metrics::Metrics,
-    poller::{self, Question},
+    poller::{Poller, Question},
     recovery,
     run_log::{self, RunLog, Shipping},
     services::{Identity, Services},
     state_dir::StateDir,
     status::{self, Status, Vitals},
     task::{self, Task},
+    wakeup::{self, Sleepers},
 };
 
 /// How many events may wait for the loop. It handles one in microseconds; who sends more waits.
@@ -104,12 +107,15 @@ pub(crate) struct Wires {
     pub(crate) vitals: Arc<Vitals>,
 }
 
+/// A task that must not end before its owner drops it, with its name.
+type Part = (&'static str, Task<()>);
+
 /// The tasks beside the loop. They end with it.
 pub(crate) struct Parts {
-    must_live: Vec<(&'static str, Task<()>)>,
+    must_live: Vec<Part>,
     /// Ends only when the pool cannot be served.
     beating: Task<PoolError>,
-    _may_end: Task<()>,
+    _may_end: Vec<Task<()>>,
     /// Held so that no second worker takes the name while this one runs.
     _state_dir: StateDir,
 }
@@ -118,8 +124,13 @@ pub(crate) struct Parts {
 pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     let (journal, left) = Journal::open(&setup.state_dir.journal())?;
     let metrics = Arc::new(Metrics::new(&setup.wish.pool, setup.wish.kind.as_str()));
-    let (run_log, ship) = open_run_log(&setup.settings, &setup.client);
-    let services = Arc::new(services(&setup, journal, (run_log, Arc::clone(&metrics))));
+    let (run_log, mut must_live) = open_run_log(&setup.settings, &setup.client);
+    let (emitter, items_rx) = Emitter::new(speaker(&setup));
+    let websockets = setup.settings.api.websockets;
+    let ship = emitter::ship(setup.client.clone(), websockets, items_rx);
+    must_live.push(("events", task::spawn("events", ship)));
+    let voices = Voices { run_log, emitter };
+    let services = Arc::new(services(&setup, journal, voices, Arc::clone(&metrics)));
     let dispatcher = Dispatcher::new(limits(&setup.settings));
     metrics.slots_limit(limits(&setup.settings).slots);
     let (events_tx, events_rx) = mpsc::channel(EVENTS);
@@ -131,28 +142,26 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
         vitals: Arc::clone(&vitals),
         metrics,
     };
-    let mut must_live: Vec<_> = serve_status(&setup.settings, status.clone())
-        .await?
-        .into_iter()
-        .chain(ship)
-        .collect();
-    must_live.extend(begin(&setup, status, (gate_rx, ours_rx), &events_tx));
-    let rhythm = (
-        Arc::clone(&services),
-        setup.settings.worker.heartbeat_interval,
-    );
-    let beating = heartbeat::beat(
-        setup.client.clone(),
-        rhythm,
-        setup.wish.clone(),
-        events_tx.clone(),
-    );
-    let orphans = recovery::adopt_orphans(Arc::clone(&services), events_tx.clone());
+    must_live.extend(serve_status(&setup.settings, status.clone()).await?);
+    let beginning = Beginning {
+        setup: &setup,
+        services: &services,
+        events_tx: &events_tx,
+    };
+    let (soon_tx, soon_rx) = mpsc::channel(EVENTS);
+    let sleepers = Sleepers {
+        poller: Arc::new(Notify::new()),
+        cancellation: soon_tx,
+    };
+    must_live.push(beginning.poller(&sleepers, gate_rx, status));
+    must_live.push(beginning.lookout(ours_rx, soon_rx));
+    let (may_end, channel_rx) = beginning.sockets(sleepers);
+    let beating = beginning.heart(channel_rx);
     Ok(Assembled {
         parts: Parts {
             must_live,
-            beating: task::spawn("heartbeat", beating),
-            _may_end: task::spawn("orphans", orphans),
+            beating,
+            _may_end: may_end,
             _state_dir: setup.state_dir,
         },
         services,
@@ -168,47 +177,116 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     })
 }
 
-/// Starts the loops that ask the API.
-fn begin(
-    setup: &Setup,
-    Status { vitals, metrics }: Status,
-    (gate_rx, ours_rx): (watch::Receiver<Gate>, mpsc::Receiver<Vec<FlowRunId>>),
-    events_tx: &mpsc::Sender<Event>,
-) -> [(&'static str, Task<()>); 2] {
-    let Setup {
-        settings,
-        client,
-        driver: _,
-        state_dir: _,
-        wish,
-        echo: _,
-    } = setup;
-    let question = Question {
-        pool: wish.pool.clone(),
-        work_queues: settings.worker.work_queues.clone(),
-        prefetch: settings.worker.prefetch,
-        interval: settings.worker.query_interval,
-    };
-    let numbers = (vitals, metrics);
-    let polling = poller::poll(
-        client.clone(),
-        question,
-        gate_rx,
-        events_tx.clone(),
-        numbers,
-    );
-    let interval = settings.worker.cancellation_interval;
-    let looking = cancellation::look(client.clone(), interval, ours_rx, events_tx.clone());
-    [
-        ("poller", task::spawn("poller", polling)),
-        ("cancellation", task::spawn("cancellation", looking)),
-    ]
+/// What the tasks beside the loop are begun with.
+struct Beginning<'a> {
+    setup: &'a Setup,
+    services: &'a Arc<Services>,
+    events_tx: &'a mpsc::Sender<Event>,
+}
+
+// === impl Beginning ===
+
+impl Beginning<'_> {
+    fn poller(
+        &self,
+        sleepers: &Sleepers,
+        gate_rx: watch::Receiver<Gate>,
+        Status { vitals, metrics }: Status,
+    ) -> Part {
+        let worker = &self.setup.settings.worker;
+        let poller = Poller {
+            client: self.setup.client.clone(),
+            question: Question {
+                pool: self.setup.wish.pool.clone(),
+                work_queues: worker.work_queues.clone(),
+                prefetch: worker.prefetch,
+                interval: worker.query_interval,
+            },
+            gate_rx,
+            soon: Arc::clone(&sleepers.poller),
+            events_tx: self.events_tx.clone(),
+            vitals,
+            metrics,
+        };
+        ("poller", task::spawn("poller", poller.poll()))
+    }
+
+    fn lookout(
+        &self,
+        ours_rx: mpsc::Receiver<Vec<FlowRunId>>,
+        soon_rx: mpsc::Receiver<FlowRunId>,
+    ) -> Part {
+        let lookout = Lookout {
+            client: self.setup.client.clone(),
+            interval: self.setup.settings.worker.cancellation_interval,
+            ours_rx,
+            soon_rx,
+            events_tx: self.events_tx.clone(),
+        };
+        ("cancellation", task::spawn("cancellation", lookout.keep()))
+    }
+
+    /// What listens on sockets, where they are not turned off, and what has an end of its own.
+    fn sockets(&self, sleepers: Sleepers) -> (Vec<Task<()>>, watch::Receiver<Option<WorkPool>>) {
+        let client = &self.setup.client;
+        let services = self.services;
+        let (channel_tx, channel_rx) = watch::channel(None);
+        let orphans = recovery::adopt_orphans(Arc::clone(services), self.events_tx.clone());
+        let mut tasks = vec![task::spawn("orphans", orphans)];
+        if self.setup.settings.api.websockets {
+            let hello = channel::hello(
+                &self.setup.settings.worker,
+                &services.identity.worker,
+                &self.setup.wish,
+            );
+            let looking = sleepers.cancellation.clone();
+            let channel = channel::keep(
+                client.clone(),
+                Arc::clone(services),
+                hello,
+                channel_tx,
+                looking,
+            );
+            let pool_rx = services.pool_id.subscribe();
+            let listening = wakeup::listen(client.clone(), pool_rx, sleepers);
+            tasks.push(task::spawn("channel", channel));
+            tasks.push(task::spawn("wakeup", listening));
+        }
+        (tasks, channel_rx)
+    }
+
+    fn heart(&self, channel_rx: watch::Receiver<Option<WorkPool>>) -> Task<PoolError> {
+        let heart = Heart {
+            client: self.setup.client.clone(),
+            services: Arc::clone(self.services),
+            interval: self.setup.settings.worker.heartbeat_interval,
+            wish: self.setup.wish.clone(),
+            channel_rx,
+            events_tx: self.events_tx.clone(),
+        };
+        task::spawn("heartbeat", heart.beat())
+    }
+}
+
+/// How a worker speaks of its flow runs.
+struct Voices {
+    run_log: RunLog,
+    emitter: Emitter,
+}
+
+fn speaker(setup: &Setup) -> emitter::Worker {
+    emitter::Worker {
+        name: setup.state_dir.worker.clone(),
+        kind: setup.wish.kind.as_str().to_owned(),
+        pool: setup.wish.pool.clone(),
+    }
 }
 
 fn services(
     setup: &Setup,
     journal: Journal,
-    (run_log, metrics): (RunLog, Arc<Metrics>),
+    Voices { run_log, emitter }: Voices,
+    metrics: Arc<Metrics>,
 ) -> Services {
     let Setup {
         settings,
@@ -223,11 +301,12 @@ fn services(
         driver: Arc::clone(driver),
         journal,
         run_log,
+        emitter,
+        pool_id: watch::Sender::new(None),
         metrics,
         identity: Identity {
             owner: Owner(format!("{}/{}", wish.pool, state_dir.worker)),
             worker: state_dir.worker.clone(),
-            pool_id: OnceLock::new(),
             pool: wish.pool.clone(),
         },
         policy: settings.policy.clone(),
@@ -252,12 +331,9 @@ fn limits(settings: &Settings) -> Limits {
     }
 }
 
-fn open_run_log(
-    settings: &Settings,
-    client: &Client,
-) -> (RunLog, Option<(&'static str, Task<()>)>) {
+fn open_run_log(settings: &Settings, client: &Client) -> (RunLog, Vec<Part>) {
     if !settings.logging.to_api {
-        return (RunLog::off(), None);
+        return (RunLog::off(), Vec::new());
     }
     let shipping = Shipping {
         interval: settings.logging.batch_interval,
@@ -266,13 +342,10 @@ fn open_run_log(
     };
     let (run_log, items_rx) = RunLog::new();
     let ship = run_log::ship(client.clone(), shipping, items_rx);
-    (run_log, Some(("run log", task::spawn("run log", ship))))
+    (run_log, vec![("run log", task::spawn("run log", ship))])
 }
 
-async fn serve_status(
-    settings: &Settings,
-    status: Status,
-) -> Result<Option<(&'static str, Task<()>)>, WorkerError> {
+async fn serve_status(settings: &Settings, status: Status) -> Result<Option<Part>, WorkerError> {
     if !settings.status.enabled {
         return Ok(None);
     }

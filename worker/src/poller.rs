@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::Instant,
 };
 
@@ -38,78 +38,157 @@ pub(crate) struct Question {
     pub(crate) interval: Duration,
 }
 
+/// Asks, and tells the loop.
+pub(crate) struct Poller {
+    /// The API.
+    pub(crate) client: Client,
+    /// What to ask for.
+    pub(crate) question: Question,
+    /// Whether to ask, and for how many.
+    pub(crate) gate_rx: watch::Receiver<Gate>,
+    /// Says that something may be due now.
+    pub(crate) soon: Arc<Notify>,
+    /// The loop.
+    pub(crate) events_tx: mpsc::Sender<Event>,
+    /// What probes read.
+    pub(crate) vitals: Arc<Vitals>,
+    /// Numbers for operators.
+    pub(crate) metrics: Arc<Metrics>,
+}
+
 /// When to poll next: pure, so that its rules are tested without a clock.
 #[derive(Debug, Default)]
 struct Cadence {
     last: Option<Instant>,
     more: bool,
+    /// Somebody says that something may be due.
+    woken: bool,
+    /// Something seen ahead of its time may be taken then.
+    ahead: Option<Instant>,
     failures: u32,
     jitter: f64,
     /// The server wants to be left alone until then.
     not_before: Option<Instant>,
 }
 
-/// Polls until its owner drops it. It never ends by itself, whatever the API answers.
-pub(crate) async fn poll(
-    client: Client,
-    question: Question,
-    mut gate_rx: watch::Receiver<Gate>,
-    events_tx: mpsc::Sender<Event>,
-    (vitals, metrics): (Arc<Vitals>, Arc<Metrics>),
-) {
-    // The loop is its own retry: a retry inside the client would only hide from it how the API is.
-    let client = client.with_retries(0);
-    let mut cadence = Cadence::default();
-    loop {
-        let due = cadence.next(question.interval);
-        tokio::select! {
-            () = tokio::time::sleep_until(due) => {}
-            // Cancel-safe: a change that is not seen here is seen by the next `borrow`.
-            changed = gate_rx.changed() => {
-                if changed.is_err() { return }
-                continue;
-            }
-        }
-        let gate = gate_rx.borrow_and_update().clone();
-        let Gate::Open(limit) = gate else {
-            // What the closed gate says is the dispatcher's affair. It opens with a change, so wait for that.
-            if gate_rx.changed().await.is_err() {
-                return;
-            }
-            continue;
-        };
-        let asked = Instant::now();
-        let answer = ask(&client, &question, limit).await;
-        metrics.polled(answer.as_ref().map(Vec::len).ok());
-        match answer {
-            Ok(due) => {
-                vitals.poll_succeeded();
-                cadence.succeeded(due.len() >= limit as usize, Instant::now(), jitter());
-                if events_tx.send(Event::Polled { due, asked }).await.is_err() {
-                    return;
+/// What a poll found.
+#[derive(Debug, Default, PartialEq)]
+struct Found {
+    /// What may be taken now.
+    due: Vec<ScheduledFlowRun>,
+    /// How long until something else may be.
+    ahead: Option<Duration>,
+}
+
+// === impl Poller ===
+
+impl Poller {
+    /// Polls until its owner drops it. It never ends by itself, whatever the API answers.
+    pub(crate) async fn poll(mut self) {
+        // The loop is its own retry: a retry inside the client would only hide from it how the API is.
+        self.client = self.client.with_retries(0);
+        let mut cadence = Cadence::default();
+        loop {
+            let next = cadence.next(self.question.interval);
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                // Cancel-safe: a change that is not seen here is seen by the next `borrow`.
+                changed = self.gate_rx.changed() => {
+                    if changed.is_err() { return }
+                    continue;
+                }
+                () = self.soon.notified(), if !cadence.woken => {
+                    cadence.woken = true;
+                    continue;
                 }
             }
-            Err(error) => {
-                vitals.poll_failed(&error);
-                cadence.failed(Instant::now(), jitter(), error.retry_after());
-                let wait = cadence
-                    .next(question.interval)
-                    .duration_since(Instant::now());
-                tracing::warn!(pool = %question.pool, error = %crate::telemetry::chain(&error), ?wait, "poll failed");
+            let gate = self.gate_rx.borrow_and_update().clone();
+            let Gate::Open(limit) = gate else {
+                // What the closed gate says is the dispatcher's affair. It opens with a change, so wait for that.
+                if self.gate_rx.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            let asked = Instant::now();
+            let answer = self.ask(limit).await;
+            self.metrics
+                .polled(answer.as_ref().map(|found| found.due.len()).ok());
+            match answer {
+                Ok(Found { due, ahead }) => {
+                    self.vitals.poll_succeeded();
+                    let full = due.len() >= limit as usize;
+                    cadence.succeeded(full, Instant::now(), jitter());
+                    cadence.ahead = ahead.map(|ahead| asked + ahead);
+                    let polled = Event::Polled { due, asked };
+                    if self.events_tx.send(polled).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => self.failed(&mut cadence, &error),
             }
         }
     }
+
+    fn failed(&self, cadence: &mut Cadence, error: &ApiError) {
+        self.vitals.poll_failed(error);
+        cadence.failed(Instant::now(), jitter(), error.retry_after());
+        let next = cadence.next(self.question.interval);
+        let wait = next.duration_since(Instant::now());
+        let pool = &self.question.pool;
+        tracing::warn!(%pool, error = %crate::telemetry::chain(error), ?wait, "poll failed");
+    }
+
+    /// Looks as far ahead as the next poll may be, so that what becomes due before it is met by a timer.
+    async fn ask(&self, limit: u32) -> Result<Found, ApiError> {
+        let Question {
+            prefetch, interval, ..
+        } = self.question;
+        let now = Timestamp::now();
+        let page = self
+            .due_before(now + prefetch + longest(interval), limit)
+            .await?;
+        let full = page.len() >= limit as usize;
+        let mut found = Found::sort(page, now + prefetch);
+        if full && found.ahead.is_some() {
+            // What is not due yet may have taken the place of what is.
+            found.due = self.due_before(now + prefetch, limit).await?;
+        }
+        Ok(found)
+    }
+
+    async fn due_before(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ScheduledFlowRun>, ApiError> {
+        let Question {
+            pool, work_queues, ..
+        } = &self.question;
+        self.client
+            .scheduled_flow_runs(pool, work_queues, before, limit)
+            .await
+    }
 }
 
-async fn ask(
-    client: &Client,
-    question: &Question,
-    limit: u32,
-) -> Result<Vec<ScheduledFlowRun>, ApiError> {
-    let before = Timestamp::now() + question.prefetch;
-    client
-        .scheduled_flow_runs(&question.pool, &question.work_queues, before, limit)
-        .await
+// === impl Found ===
+
+impl Found {
+    /// Tells what may be taken now from what may be taken later. Pure.
+    fn sort(page: Vec<ScheduledFlowRun>, before: Timestamp) -> Self {
+        let mut found = Self::default();
+        for scheduled in page {
+            let due = scheduled.flow_run.next_scheduled_start_time;
+            match due.filter(|due| *due > before) {
+                None => found.due.push(scheduled),
+                Some(due) => {
+                    let ahead = Duration::try_from(due.duration_since(before)).unwrap_or_default();
+                    found.ahead = Some(found.ahead.map_or(ahead, |first| first.min(ahead)));
+                }
+            }
+        }
+        found
+    }
 }
 
 /// A number from 0 to 1, different for each worker and poll, so that a fleet does not poll in step.
@@ -118,43 +197,57 @@ fn jitter() -> f64 {
     f64::from(u32::try_from(random & 0xffff_ffff).unwrap_or(0)) / f64::from(u32::MAX)
 }
 
+/// The longest time between two polls that succeed.
+fn longest(interval: Duration) -> Duration {
+    interval.mul_f64(1.25)
+}
+
 // === impl Cadence ===
 
 impl Cadence {
-    /// The next poll: at once after the start, at the floor while there is more, else after the interval spread by a quarter to both sides;
-    /// after failures the interval doubles up to the ceiling, and is never shorter than the server asked for.
+    /// The next poll: at once after the start, at the floor while there is more or when woken, else after the interval spread by a quarter to
+    /// both sides, or when something seen ahead may be taken; after failures the interval doubles up to the ceiling, and is never shorter
+    /// than the server asked for.
     fn next(&self, interval: Duration) -> Instant {
         let Some(last) = self.last else {
             return Instant::now();
         };
-        if self.more {
+        if self.failures > 0 {
+            let slowed = interval
+                .saturating_mul(2_u32.saturating_pow(self.failures - 1))
+                .min(CEILING.max(interval));
+            let next = last + self.spread(slowed);
+            return self.not_before.map_or(next, |asked| next.max(asked));
+        }
+        if self.more || self.woken {
             return last + FLOOR;
         }
-        let slowed = interval
-            .saturating_mul(2_u32.saturating_pow(self.failures.saturating_sub(1)))
-            .min(CEILING.max(interval));
-        let next = last + slowed.mul_f64(0.75 + self.jitter / 2.0).max(FLOOR);
-        self.not_before.map_or(next, |asked| next.max(asked))
+        let next = last + self.spread(interval);
+        self.ahead
+            .map_or(next, |ahead| next.min(ahead).max(last + FLOOR))
+    }
+
+    fn spread(&self, interval: Duration) -> Duration {
+        interval.mul_f64(0.75 + self.jitter / 2.0).max(FLOOR)
     }
 
     fn succeeded(&mut self, full: bool, now: Instant, jitter: f64) {
         *self = Self {
             last: Some(now),
             more: full,
-            failures: 0,
             jitter,
-            not_before: None,
+            ..Self::default()
         };
     }
 
     fn failed(&mut self, now: Instant, jitter: f64, retry_after: Option<Duration>) {
         *self = Self {
             last: Some(now),
-            more: false,
             failures: self.failures + 1,
             jitter,
             // A server that asks for hours has most likely a wrong clock.
             not_before: retry_after.map(|delay| now + delay.min(LONGEST_ASKED)),
+            ..Self::default()
         };
     }
 }

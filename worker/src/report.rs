@@ -68,15 +68,17 @@ pub(crate) async fn report(services: &Services, line: &mut Line, entry: &Entry, 
     }
 }
 
-/// Whether the engine confirmed over its control session that the API knows the end. Asking would only cost a request.
+/// Whether there is nothing to tell: the engine confirmed over its control session that the API knows the end, or it is somebody else's
+/// to tell. Asking would only cost a request.
 fn is_told(end: &End) -> bool {
     matches!(
         end,
-        End::Job {
-            outcome: Outcome::Exited { reported: true, .. },
-            stopped: Stopped::No,
-            ..
-        }
+        End::NotStarted(NotStarted::NotOurs)
+            | End::Job {
+                outcome: Outcome::Exited { reported: true, .. },
+                stopped: Stopped::No,
+                ..
+            }
     )
 }
 
@@ -221,6 +223,7 @@ fn not_started(why: &NotStarted) -> Verdict {
                 "Failed to submit flow run to infrastructure: {reason}"
             )))
         }
+        NotStarted::NotOurs => Verdict::Leave,
         NotStarted::Cancelled => Verdict::Force(
             ProposedState::new(StateType::Cancelled)
                 .because("Cancelled before its infrastructure was started."),

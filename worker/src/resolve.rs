@@ -13,6 +13,7 @@ use worker_config::template::{BaseJobTemplate, JobConfiguration, TemplateError};
 use worker_drivers::{Environment, Job, Plan, Program, RunKey};
 
 use crate::{
+    emitter::About,
     journal::{Entry, NotStarted, Reporter},
     line::Line,
     pull::{self, Code},
@@ -41,8 +42,13 @@ pub(crate) async fn plan(
     line: &mut Line,
     entry: &mut Entry,
     flow_run: Option<FlowRun>,
-) -> Result<Plan, NotStarted> {
+) -> Result<(Plan, About), NotStarted> {
     let sources = sources::read(services, line, entry, flow_run).await?;
+    let about = About::new(
+        (&sources.flow_run, &sources.flow),
+        sources.deployment.as_ref(),
+        (sources.pool.id.0, &sources.pool.name),
+    );
     let due = sources.flow_run.next_scheduled_start_time;
     let resolved = resolve(services, line, sources).await?;
     entry.reporter = resolved.reporter;
@@ -51,7 +57,8 @@ pub(crate) async fn plan(
         // The engine waits for its time by itself, and is better started early; a command knows nothing of time.
         until_due(line, entry.key, due).await?;
     }
-    pull_and_plan(services, line, entry, resolved).await
+    let plan = pull_and_plan(services, line, entry, resolved).await?;
+    Ok((plan, about))
 }
 
 async fn until_due(line: &mut Line, key: RunKey, due: Option<Timestamp>) -> Result<(), NotStarted> {

@@ -9,6 +9,7 @@ use worker_api::types::{FlowRun, ScheduledFlowRun};
 
 use crate::{
     claim::{self, Claim, Settled},
+    emitter::Submitted,
     journal::{End, Entry, JournalGone, NotStarted, Step},
     lease,
     line::Line,
@@ -115,14 +116,18 @@ async fn to_the_end(
     flow_run: Option<FlowRun>,
 ) -> Result<bool, JournalGone> {
     let resumed = flow_run.is_none();
-    if matches!(entry.step, Step::Claimed | Step::Submitting)
-        && let Err(why) = Box::pin(start(services, line, entry, flow_run)).await?
-    {
-        // Whatever was begun is removed before anybody is told that it did not start.
-        if !submit::undo(services, line, entry).await {
-            return Ok(false);
+    let mut submitted = None;
+    if matches!(entry.step, Step::Claimed | Step::Submitting) {
+        match Box::pin(start(services, line, entry, flow_run)).await? {
+            Ok(told) => submitted = Some(told),
+            Err(why) => {
+                // Whatever was begun is removed before anybody is told that it did not start.
+                if !submit::undo(services, line, entry).await {
+                    return Ok(false);
+                }
+                advance(services, entry, Step::Over(End::NotStarted(why))).await?;
+            }
         }
-        advance(services, entry, Step::Over(End::NotStarted(why))).await?;
     }
     let mut unread = resumed;
     if entry.step == Step::Submitted
@@ -135,6 +140,11 @@ async fn to_the_end(
         let Some(watched) = watched else {
             return Ok(false);
         };
+        if let End::Job { outcome, .. } = &watched.end {
+            services
+                .emitter
+                .executed(submitted, entry, &handle, outcome);
+        }
         entry.output = watched.delivered;
         advance(services, entry, Step::Over(watched.end)).await?;
         (entry.output, unread) = (watched.read, watched.unread);
@@ -160,17 +170,21 @@ async fn start(
     line: &mut Line,
     entry: &mut Entry,
     flow_run: Option<FlowRun>,
-) -> Result<Result<(), NotStarted>, JournalGone> {
-    let plan = match resolve::plan(services, line, entry, flow_run).await {
-        Ok(plan) => plan,
+) -> Result<Result<Submitted, NotStarted>, JournalGone> {
+    let (plan, about) = match resolve::plan(services, line, entry, flow_run).await {
+        Ok(planned) => planned,
         Err(why) => return Ok(Err(why)),
     };
+    let submitted = services.emitter.submitted(about);
+    if let Err(why) = submit::declare(services, entry).await {
+        return Ok(Err(why));
+    }
     advance(services, entry, Step::Submitting).await?;
     match submit::submit(services, line, &plan).await {
         Ok(handle) => {
             entry.handle = Some(handle);
             advance(services, entry, Step::Submitted).await?;
-            Ok(Ok(()))
+            Ok(Ok(submitted))
         }
         Err(why) => Ok(Err(why)),
     }

@@ -1,20 +1,17 @@
 //! What every life needs of the world, gathered once.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
 
 use worker_api::{
     Client,
-    types::{Deployment, DeploymentId, Flow, FlowId, WorkPool},
+    types::{Deployment, DeploymentId, Flow, FlowId, WorkPool, WorkPoolId},
 };
 use worker_config::{Secret, policy::Policy};
 use worker_drivers::{Driver, Owner};
 
-use crate::{fresh::Fresh, journal::Journal, metrics::Metrics, run_log::RunLog};
+use crate::{emitter::Emitter, fresh::Fresh, journal::Journal, metrics::Metrics, run_log::RunLog};
 
 /// The services that lives share. One per worker.
 #[derive(Debug)]
@@ -27,6 +24,10 @@ pub(crate) struct Services {
     pub(crate) journal: Journal,
     /// The way into the logs of flow runs.
     pub(crate) run_log: RunLog,
+    /// The way into the server's event feed.
+    pub(crate) emitter: Emitter,
+    /// The pool's id, once the server has said it; nothing is claimed before.
+    pub(crate) pool_id: watch::Sender<Option<WorkPoolId>>,
     /// Numbers for operators.
     pub(crate) metrics: Arc<Metrics>,
     /// Who this worker is.
@@ -54,8 +55,6 @@ pub(crate) struct Services {
 pub(crate) struct Identity {
     /// Its name on the server.
     pub(crate) worker: String,
-    /// The pool's id, once the server has said it; nothing is claimed before.
-    pub(crate) pool_id: OnceLock<String>,
     /// The name of the pool it polls.
     pub(crate) pool: String,
     /// Whose infrastructure it touches: the same after a restart.

@@ -1,4 +1,4 @@
-//! From a plan to infrastructure that exists, and back: submit, announce, destroy.
+//! From a plan to infrastructure that exists, and back: declare, submit, announce, destroy.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
@@ -7,10 +7,13 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use worker_api::types::{FlowRunId, OrchestrationStatus, ProposedState, StateType};
+use worker_api::types::{
+    FlowRunId, OrchestrationStatus, ProposedState, State, StateType, TransitionId,
+};
 use worker_drivers::{DriverError, Handle, Plan};
 
 use crate::{
+    claim::{self, Settled},
     event::{Event, Order},
     journal::{Entry, NotStarted, Reporter},
     line::Line,
@@ -96,6 +99,57 @@ pub(crate) async fn find_started(
     }
 }
 
+/// Where a flow run stands that is about to get its infrastructure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    GoOn,
+    Cancelled,
+    /// Somebody else has changed its state; who has it must be asked.
+    Doubtful,
+}
+
+/// Tells the API that infrastructure is about to be created, and hears whether it still should be.
+pub(crate) async fn declare(services: &Services, entry: &Entry) -> Result<(), NotStarted> {
+    let flow_run = FlowRunId(entry.key.flow_run);
+    // What is declared here is good to know; only what the answer says about the flow run matters, and an outage says nothing.
+    let client = services.client.with_retries(1);
+    let answer = client
+        .propose_state(flow_run, &claim::submitting_proposal(entry))
+        .await;
+    let standing = match answer {
+        Ok(answer) => standing(answer.status, answer.state.as_ref(), entry.transition),
+        Err(error) if error.is_not_found() => return Err(NotStarted::NotOurs),
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "cannot say that it is being submitted");
+            Standing::GoOn
+        }
+    };
+    match standing {
+        Standing::GoOn => Ok(()),
+        Standing::Cancelled => Err(NotStarted::Cancelled),
+        Standing::Doubtful => match claim::settle(services, entry).await {
+            Settled::Ours => Ok(()),
+            Settled::Cancelling => Err(NotStarted::Cancelled),
+            Settled::NotOurs => Err(NotStarted::NotOurs),
+        },
+    }
+}
+
+/// What an answer to the declaration says. Pure.
+fn standing(status: OrchestrationStatus, state: Option<&State>, claim: TransitionId) -> Standing {
+    let kind = state.map(|state| &state.kind);
+    if matches!(kind, Some(StateType::Cancelling | StateType::Cancelled)) {
+        return Standing::Cancelled;
+    }
+    // A repeated declaration is rejected with the state that the first one made.
+    let ours = state.is_some_and(|state| claim::carries(state, claim));
+    if status == OrchestrationStatus::Accept || ours {
+        Standing::GoOn
+    } else {
+        Standing::Doubtful
+    }
+}
+
 /// Tells the API what there is to know of new infrastructure. Nothing waits for it but the end, and what fails is only logged.
 ///
 /// For infrastructure that an earlier process started, only what that process may not have come to is told.
@@ -112,22 +166,19 @@ pub(crate) async fn announce(
     let Some(handle) = &entry.handle else { return };
     let id = &handle.infrastructure_id;
     let said = format!(
-        "Worker '{}' has started it, attempt {}: {} {id}.",
-        services.identity.worker, entry.key.attempt, handle.kind
+        "Flow run '{}' submitted to infrastructure: {} {id}, attempt {}.",
+        entry.name, handle.kind, entry.key.attempt
     );
     services.run_log.mention(flow_run, said).await;
     if entry.reporter != Reporter::Engine {
         announce_running(services, entry, &events_tx).await;
     }
-    let labels = run_labels(services);
-    let (stored, labelled) = tokio::join!(
-        services.client.set_infrastructure_id(flow_run, id),
-        services.client.update_labels(flow_run, &labels),
-    );
-    if let Err(error) = stored {
+    if let Err(error) = services.client.set_infrastructure_id(flow_run, id).await {
         tracing::warn!(error = %chain(&error), "cannot store the infrastructure id {id}");
     }
-    if let Err(error) = labelled {
+    // One after the other: a server on SQLite answers 503 to two writes at once.
+    let labels = run_labels(services);
+    if let Err(error) = services.client.update_labels(flow_run, &labels).await {
         tracing::debug!(error = %chain(&error), "cannot label the flow run");
     }
 }
@@ -169,14 +220,13 @@ async fn is_still_pending(services: &Services, flow_run: FlowRunId) -> bool {
 
 /// The labels that tie a flow run to its worker and pool, as the reference writes them (`BaseWorker`, 3.8.8).
 fn run_labels(services: &Services) -> Map<String, Value> {
+    let pool_id = services.pool_id.borrow().map(|id| id.to_string());
+    let pool_id = pool_id.unwrap_or_default();
     [
         ("prefect.worker.name", services.identity.worker.as_str()),
         ("prefect.worker.type", services.driver.kind().as_str()),
         ("prefect.work-pool.name", services.identity.pool.as_str()),
-        (
-            "prefect.work-pool.id",
-            services.identity.pool_id.get().map_or("", String::as_str),
-        ),
+        ("prefect.work-pool.id", pool_id.as_str()),
     ]
     .into_iter()
     .map(|(key, value)| (key.to_owned(), Value::from(value)))

@@ -2,8 +2,13 @@
 
 use std::{error::Error, io::IsTerminal};
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter, filter::Directive, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter,
+    filter::{Directive, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
 
 use worker_config::settings::LoggingSettings;
@@ -18,7 +23,9 @@ pub(crate) fn init(logging: &LoggingSettings) {
         .with_default_directive(directive)
         .parse_lossy("");
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry()
+        .with(filter)
+        .with(filter_fn(tells_no_secret));
     // A second initialisation only happens when commands call each other in a test; the first one stands.
     drop(if logging.json {
         registry.with(lines.json().flatten_event(true)).try_init()
@@ -27,6 +34,11 @@ pub(crate) fn init(logging: &LoggingSettings) {
             .with(lines.with_ansi(std::io::stderr().is_terminal()))
             .try_init()
     });
+}
+
+/// The WebSocket library writes each frame at its lowest levels, and the first one on a socket has the credential.
+fn tells_no_secret(line: &Metadata<'_>) -> bool {
+    !line.target().starts_with("tungstenite") || *line.level() <= Level::INFO
 }
 
 /// An error with all its causes, once, from the outermost in: for where it leaves the program.

@@ -63,7 +63,10 @@ pub(crate) async fn run(
     turning.take(Event::Recovered(left));
     let farewell = turning.turn(stages_rx).await;
     // Heartbeats go on until the last lines are sent; then everything ends with the loop.
-    services.run_log.flush_all(FAREWELL_LIMIT).await;
+    tokio::join!(
+        services.run_log.flush_all(FAREWELL_LIMIT),
+        services.emitter.stopped(FAREWELL_LIMIT),
+    );
     // What was removed from the journal must not be found again. A journal that is gone was told already.
     services.journal.settled().await.ok();
     farewell

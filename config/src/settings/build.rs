@@ -97,6 +97,7 @@ fn api(reader: &mut Reader<'_>, sources: &Sources) -> ApiSettings {
             .find("api.retry_extra_codes", read::status_codes)
             .unwrap_or_default(),
         csrf_support: reader.find("api.csrf_support", read::flag).unwrap_or(true),
+        websockets: reader.find("api.websockets", read::flag).unwrap_or(true),
     }
 }
 

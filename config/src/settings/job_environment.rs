@@ -102,6 +102,7 @@ fn api(api: &ApiSettings) -> Vec<(&'static str, Option<String>)> {
         retry_jitter_factor,
         retry_extra_codes,
         csrf_support,
+        websockets: _, // The reference has no such setting.
     } = api;
     let secret = |secret: &Option<Secret>| secret.as_ref().map(|text| text.expose().to_owned());
     let flag = |flag: bool| Some(python::str(&Value::Bool(flag)));

@@ -29,6 +29,7 @@ pub(super) const KEYS: &[Key] = &[
     same("api.retry_jitter_factor", "client.retry_jitter_factor"),
     same("api.retry_extra_codes", "client.retry_extra_codes"),
     same("api.csrf_support", "client.csrf_support_enabled"),
+    ours("api.websockets"),
     ours("worker.pool"),
     ours("worker.name"),
     ours("worker.work_queues"),

@@ -30,6 +30,10 @@ pub struct Client {
 /// What clones of a client have in common.
 pub(crate) struct Shared {
     pub(crate) http: reqwest::Client,
+    /// The same for sockets, which need HTTP/1.1.
+    pub(crate) sockets: reqwest::Client,
+    /// What a socket's first frame carries: the auth string, else the key.
+    pub(crate) token: Option<Secret>,
     /// Without user, password, query and trailing slash.
     pub(crate) base: Url,
     /// Host and port, for errors.
@@ -63,7 +67,19 @@ impl Client {
             _ => return Err(ClientBuildError::Url),
         };
         let (headers, credential, secrets) = headers::headers(&options)?;
+        let sockets = if options.enable_http2 {
+            let mut options = options.clone();
+            options.enable_http2 = false;
+            Some(transport::build(&options, headers.clone())?)
+        } else {
+            None
+        };
         let http = transport::build(&options, headers)?;
+        let token = [&options.auth_string, &options.key]
+            .into_iter()
+            .flatten()
+            .find(|secret| !secret.is_empty())
+            .cloned();
         base.set_username("")
             .and_then(|()| base.set_password(None))
             .map_err(|()| ClientBuildError::Url)?;
@@ -72,7 +88,9 @@ impl Client {
         let path = base.path().trim_end_matches('/').to_owned();
         base.set_path(&path);
         let shared = Shared {
+            sockets: sockets.unwrap_or_else(|| http.clone()),
             http,
+            token,
             base,
             host,
             cloud: options.cloud,

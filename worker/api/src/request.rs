@@ -118,7 +118,7 @@ impl Call {
     }
 
     /// The request; the path is legal, so only a name that changes it can be wrong.
-    fn request(&self, shared: &Shared) -> Result<Request, ApiError> {
+    pub(crate) fn request(&self, shared: &Shared) -> Result<Request, ApiError> {
         if self.impossible_name {
             return Err(ApiError::Invalid {
                 what: self.what(shared),
@@ -150,7 +150,7 @@ impl Call {
     }
 
     /// How errors name it.
-    fn what(&self, shared: &Shared) -> String {
+    pub(crate) fn what(&self, shared: &Shared) -> String {
         format!("{} {} on {}", self.method, self.path, shared.host)
     }
 }
@@ -236,6 +236,14 @@ impl Client {
                 again: answer.again(&self.retry),
                 error: answer.into_error(&what, &self.shared),
             }),
+        }
+    }
+
+    /// The error for an answer that should have been a socket.
+    pub(crate) async fn refusal(&self, what: &str, response: Response) -> ApiError {
+        match self.read(what, response).await {
+            Ok(answer) => answer.into_error(what, &self.shared),
+            Err(failed) => failed.error,
         }
     }
 
@@ -376,7 +384,7 @@ fn unavailable(what: &str, reason: String) -> ApiError {
 }
 
 /// The innermost cause: the outer layers only say which library called which.
-fn root_cause(error: &reqwest::Error) -> String {
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -5,6 +5,7 @@
 
 mod block;
 mod deployment;
+mod event;
 mod flow_run;
 mod id;
 mod log;
@@ -13,6 +14,7 @@ mod work_pool;
 
 pub use block::{BlockDocument, Variable};
 pub use deployment::{ConcurrencyOptions, Deployment, Flow, PullStep};
+pub use event::{Event, EventFilter, ReceivedEvent, Resource};
 pub use flow_run::{FlowRun, FlowRunFilter, ScheduledFlowRun};
 pub use id::{
     BlockDocumentId, DeploymentId, FlowId, FlowRunId, StateId, TransitionId, WorkPoolId,

@@ -118,6 +118,7 @@ impl ClientOptions {
             retry_jitter_factor: _,
             retry_extra_codes: _,
             csrf_support,
+            websockets: _, // Decides which parts of a worker there are.
         } = settings;
         Self {
             cloud: url

@@ -74,6 +74,7 @@ impl Client {
         }
         let mut asking = body.clone();
         asking["return_id"] = json!(true);
+        asking["metadata"] = crate::channel::metadata();
         match self.send(&Call::post(&path).json(&asking)).await {
             Ok(answer) => {
                 self.learn_worker_id(&answer);

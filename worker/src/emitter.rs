@@ -1,0 +1,257 @@
+//! Tells the server's event feed what this worker does: it has started, has submitted a flow run, has seen its job end, has stopped.
+//!
+//! Automations and the UI live on these events, flow runs do not: what cannot be told in time is counted and left out, and nothing waits
+//! for it but the very end of the worker. What an event says is decided in `events`, purely.
+
+mod events;
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use worker_api::{Client, EventSink, types::Event};
+use worker_drivers::{Handle, Outcome};
+
+pub(crate) use self::events::{About, Worker};
+use crate::{journal::Entry, patience::Patience, telemetry::chain};
+
+/// How many events may wait: a burst of starts, while the socket is opened anew.
+const QUEUE: usize = 1_024;
+
+/// How many are sent before the server is asked whether it has them.
+const BATCH: usize = 200;
+
+/// How long an event is tried. Who looks at the feed later than that has other worries.
+const TRIES: u32 = 5;
+
+/// The sending end. One per worker.
+#[derive(Debug)]
+pub(crate) struct Emitter {
+    worker: Worker,
+    items_tx: mpsc::Sender<Item>,
+    started: Mutex<Option<Event>>,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(crate) enum Item {
+    Event(Box<Event>),
+    Flush(oneshot::Sender<()>),
+}
+
+// === impl Emitter ===
+
+impl Emitter {
+    /// An emitter and the queue that [`ship`] empties.
+    pub(crate) fn new(worker: Worker) -> (Self, mpsc::Receiver<Item>) {
+        let (items_tx, items_rx) = mpsc::channel(QUEUE);
+        let emitter = Self {
+            worker,
+            items_tx,
+            started: Mutex::new(None),
+            dropped: AtomicU64::new(0),
+        };
+        (emitter, items_rx)
+    }
+
+    /// The worker has reached its pool.
+    pub(crate) fn started(&self, pool: Uuid) {
+        let event = self.worker.started(pool, Timestamp::now());
+        *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(event.clone());
+        self.emit(event);
+    }
+
+    /// A flow run's job is about to be given to its engine. What is given back is for [`Emitter::executed`].
+    pub(crate) fn submitted(&self, about: About) -> Submitted {
+        let event = self.worker.submitted(&about, Timestamp::now());
+        let submitted = Submitted {
+            id: event.id,
+            occurred: event.occurred,
+            about,
+        };
+        self.emit(event);
+        submitted
+    }
+
+    /// A flow run's job has ended. What was submitted by an earlier process is told with what the journal knows of it.
+    pub(crate) fn executed(
+        &self,
+        submitted: Option<Submitted>,
+        entry: &Entry,
+        handle: &Handle,
+        outcome: &Outcome,
+    ) {
+        let (about, earlier) = match submitted {
+            Some(Submitted {
+                id,
+                occurred,
+                about,
+            }) => (about, Some((id, occurred))),
+            None => (About::flow_run(entry.key.flow_run, &entry.name), None),
+        };
+        let ended = events::Ended {
+            infrastructure: &handle.infrastructure_id,
+            outcome,
+        };
+        self.emit(
+            self.worker
+                .executed(&about, &ended, earlier, Timestamp::now()),
+        );
+    }
+
+    /// The worker ends; waits until the server knows, within a limit.
+    pub(crate) async fn stopped(&self, limit: Duration) {
+        let started = self
+            .started
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // Who was never announced need not be taken leave of.
+        let Some(started) = started else { return };
+        self.emit(self.worker.stopped(&started, Timestamp::now()));
+        let (done_tx, done_rx) = oneshot::channel();
+        let flushed = async {
+            self.items_tx.send(Item::Flush(done_tx)).await.is_ok() && done_rx.await.is_ok()
+        };
+        if !tokio::time::timeout(limit, flushed).await.unwrap_or(false) {
+            tracing::debug!("the server was not told that this worker has stopped");
+        }
+    }
+
+    fn emit(&self, event: Event) {
+        if self
+            .items_tx
+            .try_send(Item::Event(Box::new(event)))
+            .is_err()
+        {
+            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            tracing::debug!(dropped, "an event was left out: too many wait");
+        }
+    }
+}
+
+/// What was said of a flow run that was submitted.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    id: Uuid,
+    occurred: Timestamp,
+    about: About,
+}
+
+/// Sends events until the emitter is gone: on a socket where there is one, else by request.
+pub(crate) async fn ship(client: Client, websockets: bool, mut items_rx: mpsc::Receiver<Item>) {
+    let client = client.with_retries(0);
+    let mut socket = Socket {
+        client: websockets.then(|| client.clone()),
+        sink: None,
+    };
+    let mut items = Vec::with_capacity(BATCH);
+    loop {
+        // Both branches are cancel-safe: items stay in the queue, a lost socket stays lost.
+        tokio::select! {
+            taken = items_rx.recv_many(&mut items, BATCH) => if taken == 0 { return socket.close().await },
+            () = socket.lost() => continue,
+        }
+        let (mut batch, mut waiting) = (Vec::new(), Vec::new());
+        for item in items.drain(..) {
+            match item {
+                Item::Event(event) => batch.push(*event),
+                Item::Flush(done_tx) => waiting.push(done_tx),
+            }
+        }
+        if !batch.is_empty() {
+            deliver(&client, &mut socket, &batch).await;
+        }
+        for done_tx in waiting {
+            // Who waited may have given up.
+            done_tx.send(()).ok();
+        }
+    }
+}
+
+async fn deliver(client: &Client, socket: &mut Socket, events: &[Event]) {
+    if socket.send(events).await {
+        return;
+    }
+    let mut patience = Patience::new();
+    for _ in 0..TRIES {
+        match client.post_events(events).await {
+            Ok(()) => return,
+            Err(error) if error.is_transient() => {
+                tracing::debug!(error = %chain(&error), "events wait for the API");
+                patience.wait().await;
+            }
+            Err(error) => {
+                tracing::debug!(error = %chain(&error), "the API does not take events");
+                return;
+            }
+        }
+    }
+}
+
+/// The socket that events are told on, as far as there is one.
+struct Socket {
+    /// None where sockets are turned off.
+    client: Option<Client>,
+    sink: Option<EventSink>,
+}
+
+// === impl Socket ===
+
+impl Socket {
+    /// Sends events on the socket, opened anew if it has to be. False: they must go another way.
+    async fn send(&mut self, events: &[Event]) -> bool {
+        let Some(client) = &self.client else {
+            return false;
+        };
+        if self.sink.is_none() {
+            match client.open_event_sink().await {
+                Ok(sink) => self.sink = Some(sink),
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "no socket for events");
+                    return false;
+                }
+            }
+        }
+        let Some(sink) = &mut self.sink else {
+            return false;
+        };
+        match sink.send(events).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(error = %chain(&error), "the socket for events was lost");
+                self.sink = None;
+                false
+            }
+        }
+    }
+
+    /// Waits until an open socket is gone.
+    async fn lost(&mut self) {
+        match &mut self.sink {
+            Some(sink) => {
+                let error = sink.gone().await;
+                tracing::debug!(error = %chain(&error), "the socket for events is gone");
+                self.sink = None;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn close(self) {
+        if let Some(sink) = self.sink {
+            sink.close().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! What the events of a worker say, in the shape the reference gives them (`BaseWorker`, 3.8.8). Pure.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Map;
+use uuid::Uuid;
+
+use worker_api::{
+    REFERENCE_VERSION,
+    types::{Deployment, Event, Flow, FlowRun, Resource},
+};
+use worker_drivers::Outcome;
+
+/// Who speaks.
+#[derive(Clone, Debug)]
+pub(crate) struct Worker {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its type, such as `process`.
+    pub(crate) kind: String,
+    /// The name of its pool.
+    pub(crate) pool: String,
+}
+
+/// What an event about a flow run has to do with.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct About {
+    related: Vec<Resource>,
+}
+
+/// How a job ended, for an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended<'a> {
+    pub(super) infrastructure: &'a str,
+    pub(super) outcome: &'a Outcome,
+}
+
+/// How far apart two events may be for one to follow the other (3.8.8): the server holds back what comes too early for no longer.
+const TIGHT: SignedDuration = SignedDuration::from_mins(5);
+
+// === impl Worker ===
+
+impl Worker {
+    pub(super) fn started(&self, pool: Uuid, now: Timestamp) -> Event {
+        let pool = vec![thing("work-pool", pool, Some(&self.pool))];
+        self.event("prefect.worker.started", pool, now)
+    }
+
+    pub(super) fn stopped(&self, started: &Event, now: Timestamp) -> Event {
+        let mut event = self.event("prefect.worker.stopped", started.related.clone(), now);
+        event.follows = follows((started.id, started.occurred), now);
+        event
+    }
+
+    pub(super) fn submitted(&self, about: &About, now: Timestamp) -> Event {
+        self.event(
+            "prefect.worker.submitted-flow-run",
+            about.related.clone(),
+            now,
+        )
+    }
+
+    pub(super) fn executed(
+        &self,
+        about: &About,
+        ended: &Ended<'_>,
+        submitted: Option<(Uuid, Timestamp)>,
+        now: Timestamp,
+    ) -> Event {
+        let mut related = about.related.clone();
+        let labels = [
+            ("identifier", Some(ended.infrastructure.to_owned())),
+            ("status-code", status_code(ended.outcome)),
+        ];
+        if let Some(flow_run) = related.iter_mut().find(|one| is(one, "flow-run")) {
+            for (label, value) in labels {
+                if let Some(value) = value {
+                    flow_run.insert(format!("prefect.infrastructure.{label}"), value);
+                }
+            }
+        }
+        let mut event = self.event("prefect.worker.executed-flow-run", related, now);
+        event.follows = submitted.and_then(|submitted| follows(submitted, now));
+        event
+    }
+
+    fn event(&self, name: &str, related: Vec<Resource>, now: Timestamp) -> Event {
+        Event {
+            id: Uuid::now_v7(),
+            occurred: now,
+            name: name.to_owned(),
+            resource: self.resource(),
+            related,
+            payload: Map::new(),
+            follows: None,
+        }
+    }
+
+    fn resource(&self) -> Resource {
+        let id = format!("prefect.worker.{}.{}", self.kind, slug(&self.name));
+        labels([
+            ("prefect.resource.id", id),
+            ("prefect.resource.name", self.name.clone()),
+            ("prefect.version", REFERENCE_VERSION.to_owned()),
+            ("prefect.worker-type", self.kind.clone()),
+        ])
+    }
+}
+
+// === impl About ===
+
+impl About {
+    /// What a flow run was made from, in the reference's order: deployment, flow, flow run, tags, work pool.
+    pub(crate) fn new(
+        (flow_run, flow): (&FlowRun, &Flow),
+        deployment: Option<&Deployment>,
+        (pool, pool_name): (Uuid, &str),
+    ) -> Self {
+        let deployed = deployment.map(|one| thing("deployment", one.id.0, Some(&one.name)));
+        let deployment_tags = deployment.map(|one| &one.tags);
+        let tags: BTreeSet<&String> = [Some(&flow.tags), Some(&flow_run.tags), deployment_tags]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
+        let tags = tags.into_iter().map(|tag| {
+            labels([
+                ("prefect.resource.id", format!("prefect.tag.{tag}")),
+                ("prefect.resource.role", "tag".to_owned()),
+            ])
+        });
+        let related = deployed
+            .into_iter()
+            .chain([
+                thing("flow", flow.id.0, Some(&flow.name)),
+                thing("flow-run", flow_run.id.0, Some(&flow_run.name)),
+            ])
+            .chain(tags)
+            .chain([thing("work-pool", pool, Some(pool_name))])
+            .collect();
+        Self { related }
+    }
+
+    /// What is known of a flow run without asking.
+    pub(super) fn flow_run(id: Uuid, name: &str) -> Self {
+        Self {
+            related: vec![thing("flow-run", id, Some(name))],
+        }
+    }
+}
+
+/// A related thing, with its kind as its role.
+fn thing(kind: &str, id: Uuid, name: Option<&str>) -> Resource {
+    let mut resource = labels([
+        ("prefect.resource.id", format!("prefect.{kind}.{id}")),
+        ("prefect.resource.role", kind.to_owned()),
+    ]);
+    if let Some(name) = name {
+        resource.insert("prefect.resource.name".to_owned(), name.to_owned());
+    }
+    resource
+}
+
+fn is(resource: &Resource, role: &str) -> bool {
+    resource
+        .get("prefect.resource.role")
+        .is_some_and(|its| its == role)
+}
+
+fn labels<const N: usize>(pairs: [(&str, String); N]) -> Resource {
+    pairs
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+fn follows((earlier, then): (Uuid, Timestamp), now: Timestamp) -> Option<Uuid> {
+    (now.duration_since(then).abs() < TIGHT).then_some(earlier)
+}
+
+/// The code the reference would have seen: a signal is its number below zero, and an engine that reported its end has no other code than 0.
+fn status_code(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Exited { reported: true, .. } => Some("0".to_owned()),
+        Outcome::Exited { code, .. } => Some(code.to_string()),
+        Outcome::Signalled { signal, .. } => Some(format!("-{signal}")),
+        Outcome::OutOfMemory { .. } => Some("-9".to_owned()),
+        Outcome::NeverStarted { .. } | Outcome::Lost { .. } => None,
+    }
+}
+
+/// A name as it stands in a resource's id: ASCII, lower case, everything else one dash.
+fn slug(name: &str) -> String {
+    let ascii = deunicode::deunicode(name).to_ascii_lowercase();
+    let words = ascii.split(|c: char| !c.is_ascii_alphanumeric());
+    words
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join("-")
+}
+
+#[cfg(test)]
+mod tests;

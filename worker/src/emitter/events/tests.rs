@@ -1,0 +1,153 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+const FLOW_RUN: &str = "c551bfc7-0000-4000-8000-000000000001";
+const FLOW: &str = "41ba0000-0000-4000-8000-000000000002";
+const DEPLOYMENT: &str = "9d9b0000-0000-4000-8000-000000000003";
+const POOL: &str = "ca460000-0000-4000-8000-000000000004";
+
+fn worker() -> Worker {
+    Worker {
+        name: "spec w1".to_owned(),
+        kind: "process".to_owned(),
+        pool: "spec-proc".to_owned(),
+    }
+}
+
+fn about() -> About {
+    let flow_run: FlowRun = serde_json::from_value(json!({
+        "id": FLOW_RUN, "name": "wise-chicken", "flow_id": FLOW, "tags": ["b", "a"],
+    }))
+    .unwrap();
+    let flow: Flow =
+        serde_json::from_value(json!({ "id": FLOW, "name": "hello", "tags": ["b"] })).unwrap();
+    let deployment: Deployment = serde_json::from_value(json!({
+        "id": DEPLOYMENT, "name": "daily", "flow_id": FLOW, "tags": ["c"],
+    }))
+    .unwrap();
+    About::new(
+        (&flow_run, &flow),
+        Some(&deployment),
+        (POOL.parse().unwrap(), "spec-proc"),
+    )
+}
+
+fn related(event: &Event) -> Value {
+    serde_json::to_value(&event.related).unwrap()
+}
+
+#[test]
+fn a_worker_is_named_as_the_reference_names_it() {
+    let resource = worker()
+        .started(POOL.parse().unwrap(), Timestamp::UNIX_EPOCH)
+        .resource;
+    assert_eq!(
+        serde_json::to_value(resource).unwrap(),
+        json!({
+            "prefect.resource.id": "prefect.worker.process.spec-w1",
+            "prefect.resource.name": "spec w1",
+            "prefect.version": "3.8.8",
+            "prefect.worker-type": "process",
+        })
+    );
+}
+
+#[test]
+fn what_a_submitted_flow_run_has_to_do_with_comes_in_the_order_of_the_reference() {
+    let event = worker().submitted(&about(), Timestamp::UNIX_EPOCH);
+    assert_eq!(event.name, "prefect.worker.submitted-flow-run");
+    let one = |kind: &str, id: &str, name: &str| {
+        json!({
+            "prefect.resource.id": format!("prefect.{kind}.{id}"),
+            "prefect.resource.role": kind,
+            "prefect.resource.name": name,
+        })
+    };
+    let tag = |tag: &str| json!({ "prefect.resource.id": format!("prefect.tag.{tag}"), "prefect.resource.role": "tag" });
+    assert_eq!(
+        related(&event),
+        json!([
+            one("deployment", DEPLOYMENT, "daily"),
+            one("flow", FLOW, "hello"),
+            one("flow-run", FLOW_RUN, "wise-chicken"),
+            tag("a"),
+            tag("b"),
+            tag("c"),
+            one("work-pool", POOL, "spec-proc"),
+        ])
+    );
+}
+
+#[test]
+fn an_executed_flow_run_says_where_it_ran_and_how_it_ended() {
+    for (outcome, code) in [
+        (
+            Outcome::Exited {
+                code: 3,
+                reported: false,
+            },
+            Some("3"),
+        ),
+        (
+            Outcome::Exited {
+                code: 1,
+                reported: true,
+            },
+            Some("0"),
+        ),
+        (
+            Outcome::Signalled {
+                signal: 9,
+                by_us: false,
+            },
+            Some("-9"),
+        ),
+        (
+            Outcome::Lost {
+                reason: "gone".to_owned(),
+            },
+            None,
+        ),
+    ] {
+        let ended = Ended {
+            infrastructure: "1852",
+            outcome: &outcome,
+        };
+        let event = worker().executed(&about(), &ended, None, Timestamp::UNIX_EPOCH);
+        let flow_run = event
+            .related
+            .iter()
+            .find(|one| is(one, "flow-run"))
+            .unwrap();
+        assert_eq!(flow_run["prefect.infrastructure.identifier"], "1852");
+        assert_eq!(
+            flow_run
+                .get("prefect.infrastructure.status-code")
+                .map(String::as_str),
+            code,
+            "{outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn an_event_follows_another_only_when_they_are_close() {
+    let started = worker().started(POOL.parse().unwrap(), Timestamp::UNIX_EPOCH);
+    for (later, follows) in [(299, Some(started.id)), (300, None)] {
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(later);
+        assert_eq!(worker().stopped(&started, now).follows, follows);
+    }
+}
+
+#[test]
+fn a_name_becomes_part_of_an_id_as_the_reference_makes_it() {
+    for (name, id) in [
+        ("spec w1", "spec-w1"),
+        ("Prüf_Wörker.A/B", "pruf-worker-a-b"),
+        ("--x--", "x"),
+        ("", ""),
+    ] {
+        assert_eq!(slug(name), id);
+    }
+}
