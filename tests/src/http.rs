@@ -53,6 +53,11 @@ impl Api {
         format!("http://{}{}", self.address, self.base)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Reads a path below the base URL.
     ///
     /// # Panics
