@@ -49,7 +49,8 @@ fn assert_served(python: &Python) {
     let story = |id: &str| reader.read(id, &Names::default());
     assert_told(&story(&greet), "COMPLETED Completed", "Hello Ada!");
     assert_told(&story(&check), "FAILED Failed", "looking at the shelf: empty");
-    assert_told(&story(&count), "CANCELLED Cancelled", "counting");
+    // An engine of a year ago dies of the signal, and what it had not sent yet with it.
+    assert_told(&story(&count), "CANCELLED Cancelled", "");
     assert_told(&story(&command), "COMPLETED Completed", "said by a command");
     let states: Vec<&str> = items(&workers).iter().map(|worker| text(worker, "status")).collect();
     assert_eq!(states, ["ONLINE"], "{workers}");
