@@ -4,13 +4,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use worker_api::{
     Client, SocketError,
     channel::{ChannelEvent, Cleanup, WorkerChannel, WorkerHello},
-    types::{FlowRunId, WorkPool},
+    types::FlowRunId,
 };
 use worker_config::settings::WorkerSettings;
 
@@ -38,12 +38,11 @@ pub(crate) fn hello(settings: &WorkerSettings, worker: &str, wish: &PoolWish) ->
     }
 }
 
-/// Keeps a channel open until its owner drops it. What it shows of the pool is in `pool_tx`; nothing while there is no channel.
+/// Keeps a channel open until its owner drops it. What it shows of the pool is in `Services::channel_pool`.
 pub(crate) async fn keep(
     client: Client,
     services: Arc<Services>,
     hello: WorkerHello,
-    pool_tx: watch::Sender<Option<WorkPool>>,
     cancellation_tx: mpsc::Sender<FlowRunId>,
 ) {
     // The pool exists once its id is known, and a channel to a pool that does not is refused.
@@ -58,13 +57,15 @@ pub(crate) async fn keep(
                 tracing::debug!("the worker channel is open");
                 wait = FIRST_WAIT;
                 services.metrics.heartbeat(true);
-                pool_tx.send_replace(Some(pool));
-                serve(channel, &services, &pool_tx, &cancellation_tx).await
+                services.channel_pool.send_replace(Some(pool));
+                serve(channel, &services, &cancellation_tx).await
             }
             Err(error) => error,
         };
         // Who waits for changes need not hear of a channel that was never there.
-        pool_tx.send_if_modified(|pool| pool.take().is_some());
+        services
+            .channel_pool
+            .send_if_modified(|pool| pool.take().is_some());
         wait = if error.may_pass() {
             (wait * 2).min(LONGEST_WAIT)
         } else {
@@ -79,7 +80,6 @@ pub(crate) async fn keep(
 async fn serve(
     mut channel: WorkerChannel,
     services: &Services,
-    pool_tx: &watch::Sender<Option<WorkPool>>,
     cancellation_tx: &mpsc::Sender<FlowRunId>,
 ) -> SocketError {
     loop {
@@ -89,7 +89,7 @@ async fn serve(
                 Ok(())
             }
             Ok(ChannelEvent::Pool(pool)) => {
-                pool_tx.send_replace(Some(*pool));
+                services.channel_pool.send_replace(Some(*pool));
                 Ok(())
             }
             Ok(ChannelEvent::Cleanup(cleanup)) => {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use worker_api::{
@@ -16,6 +15,7 @@ use worker_api::{
 use worker_drivers::{LogCursor, RunKey};
 
 use crate::{
+    event::Seen,
     journal::{End, Entry, JournalGone, NotStarted, Reporter, Step},
     patience::Patience,
     services::Services,
@@ -62,9 +62,9 @@ const NEARLY_DUE: SignedDuration = SignedDuration::from_mins(1);
 pub(crate) async fn claim(
     services: &Services,
     flow_run: FlowRun,
-    seen: Instant,
+    seen: Seen,
 ) -> Result<Claim, JournalGone> {
-    if seen.elapsed() > PICTURE_HOLDS && !is_still_due(services, &flow_run).await {
+    if seen.asked.elapsed() > PICTURE_HOLDS && !is_still_due(services, &flow_run).await {
         return Ok(Claim::NotOurs);
     }
     let at_least = flow_run.run_count + 1;
@@ -91,7 +91,7 @@ pub(crate) async fn claim(
     services.journal.record(&entry).await?;
     match propose(services, &flow_run, &entry).await {
         Proposed::Ours(_)
-            if seen.elapsed() > PICTURE_IS_SURE && !is_due(services, &entry).await =>
+            if seen.asked.elapsed() > PICTURE_IS_SURE && !is_due(services, &entry).await =>
         {
             services.journal.remove(entry.key).await?;
             return Ok(Claim::NotOurs);

@@ -14,7 +14,7 @@ use worker_api::types::{FlowRunId, ScheduledFlowRun};
 use worker_drivers::{Health, JobEvent, RunKey};
 
 use crate::{
-    event::{Command, Event, Gate, Observation, Order, Stage},
+    event::{Command, Event, Gate, Observation, Order, Seen, Stage},
     journal::Entry,
 };
 
@@ -71,7 +71,7 @@ pub(crate) struct Load {
 #[derive(Debug)]
 struct Candidate {
     scheduled: ScheduledFlowRun,
-    seen: Instant,
+    seen: Seen,
 }
 
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Dispatcher {
     pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
         match event {
-            Event::Polled { due, asked } => self.take_in(due, asked),
+            Event::Polled { due, seen } => self.take_in(due, seen),
             Event::Recovered(entries) => {
                 for entry in entries {
                     self.resume(entry, &mut commands);
@@ -203,7 +203,7 @@ impl Dispatcher {
         }
     }
 
-    fn take_in(&mut self, due: Vec<ScheduledFlowRun>, asked: Instant) {
+    fn take_in(&mut self, due: Vec<ScheduledFlowRun>, seen: Seen) {
         self.polled = true;
         if self.stage > Stage::Working {
             return;
@@ -217,10 +217,7 @@ impl Dispatcher {
             let id = scheduled.flow_run.id;
             // A flow run that still has a life here is due again: its next attempt begins when this one has ended.
             if !self.lives.contains_key(&id) && self.backlog.len() < PAGE && waiting.insert(id) {
-                self.backlog.push_back(Candidate {
-                    scheduled,
-                    seen: asked,
-                });
+                self.backlog.push_back(Candidate { scheduled, seen });
             }
         }
     }
@@ -235,7 +232,7 @@ impl Dispatcher {
             let Some(Candidate { scheduled, seen }) = self.backlog.pop_front() else {
                 return;
             };
-            if now.duration_since(seen) > STALE_AFTER {
+            if now.duration_since(seen.asked) > STALE_AFTER {
                 continue;
             }
             self.lives.insert(scheduled.flow_run.id, Life::new());

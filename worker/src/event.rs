@@ -14,8 +14,8 @@ pub(crate) enum Event {
     Polled {
         /// What is due, in the server's order.
         due: Vec<ScheduledFlowRun>,
-        /// When it was asked: the answer is a picture of some moment after that.
-        asked: Instant,
+        /// When.
+        seen: Seen,
     },
     /// Attempts that an earlier process of this worker left behind.
     Recovered(Vec<Entry>),
@@ -39,6 +39,13 @@ pub(crate) enum Event {
     Tick,
 }
 
+/// When a poll was made. Its answer is a picture of some moment in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) asked: Instant,
+    pub(crate) answered: Instant,
+}
+
 /// Something the loop wants done.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -47,7 +54,7 @@ pub(crate) enum Command {
         /// The flow run, as the poll showed it.
         scheduled: Box<ScheduledFlowRun>,
         /// When the poll showed it.
-        seen: Instant,
+        seen: Seen,
     },
     /// Continue a life from where the journal says it was.
     Resume(Box<Entry>),

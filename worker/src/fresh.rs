@@ -1,106 +1,98 @@
-//! Reads shared by those who ask at the same time, and by nobody else.
+//! Reads that are shared by those for whom they are new enough.
 //!
-//! A hundred lives that begin at once read the same deployment once or twice instead of a hundred times, and still nobody gets an answer
-//! that was asked for before they came: the pool's template must be as new as the claim.
+//! A hundred lives that one poll began read their deployment once instead of a hundred times, and still nobody gets an answer older than
+//! what they were begun for: a deployment that is changed before a flow run is created is the changed one for that flow run.
 
 use std::{
     collections::HashMap,
     future::Future,
     hash::Hash,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 /// Shares reads by key.
 #[derive(Debug)]
 pub(crate) struct Fresh<K, V> {
-    flights: Mutex<HashMap<K, Flight<V>>>,
+    /// How much older than asked for a value may be.
+    holds: Duration,
+    slots: Mutex<HashMap<K, Slot<V>>>,
 }
 
-/// For one key: the read that is under way, and the one that waits for it and may still be joined.
+/// One key's last read. Who holds the lock reads, the others wait for what comes of it.
+type Slot<V> = Arc<tokio::sync::Mutex<Option<Kept<V>>>>;
+
 #[derive(Debug)]
-struct Flight<V> {
-    turn: Arc<tokio::sync::Mutex<()>>,
-    boarding: Arc<OnceCell<V>>,
-    users: usize,
+struct Kept<V> {
+    began: Instant,
+    value: V,
 }
+
+/// How long a value is kept for those who may still come for it: a flow run waits a few seconds at most between the poll and its reads.
+const KEPT: Duration = Duration::from_secs(30);
 
 // === impl Fresh ===
 
 impl<K: Eq + Hash + Clone, V: Clone> Fresh<K, V> {
+    /// Shares reads that are as new as is asked for.
     pub(crate) fn new() -> Self {
+        Self::holding(Duration::ZERO)
+    }
+
+    /// Shares reads of what hardly changes: they may be older than asked for by this much.
+    pub(crate) fn holding(holds: Duration) -> Self {
         Self {
-            flights: Mutex::new(HashMap::new()),
+            holds,
+            slots: Mutex::new(HashMap::new()),
         }
     }
 
-    /// The value of a read that began after this call, made here or by another caller. A failed read is not shared: whoever waited reads again.
-    pub(crate) async fn read<E, F>(&self, key: &K, read: impl Fn() -> F) -> Result<V, E>
+    /// The value of a read that began after `since`, made here or by another caller. A failed read is not shared: whoever waited reads again.
+    pub(crate) async fn read<E, F>(
+        &self,
+        key: &K,
+        since: Instant,
+        read: impl Fn() -> F,
+    ) -> Result<V, E>
     where
         F: Future<Output = Result<V, E>>,
     {
-        let (turn, cell) = self.board(key);
-        let landed = Landing { fresh: self, key };
-        let result = cell
-            .get_or_try_init(|| async {
-                // One read at a time: those who come while it is under way board the next one together.
-                let _turn = turn.lock().await;
-                self.depart(key);
-                read().await
-            })
-            .await
-            .cloned();
-        drop(landed);
-        result
-    }
-
-    fn board(&self, key: &K) -> (Arc<tokio::sync::Mutex<()>>, Arc<OnceCell<V>>) {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        let flight = flights.entry(key.clone()).or_insert_with(Flight::new);
-        flight.users += 1;
-        (Arc::clone(&flight.turn), Arc::clone(&flight.boarding))
-    }
-
-    /// Closes the doors: from here on callers board the next read.
-    fn depart(&self, key: &K) {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get_mut(key) {
-            flight.boarding = Arc::new(OnceCell::new());
+        let slot = self.slot(key);
+        let mut kept = slot.lock().await;
+        if let Some(kept) = kept.as_ref()
+            && kept.began + self.holds >= since
+        {
+            return Ok(kept.value.clone());
         }
+        let began = Instant::now();
+        let value = read().await?;
+        *kept = Some(Kept {
+            began,
+            value: value.clone(),
+        });
+        Ok(value)
+    }
+
+    /// The slot of a key. Slots that nobody will come back to are dropped, so that the map holds what a few seconds need and no more.
+    fn slot(&self, key: &K) -> Slot<V> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if !slots.contains_key(key) {
+            slots.retain(|_, slot| is_wanted(slot, KEPT + self.holds));
+        }
+        Arc::clone(slots.entry(key.clone()).or_default())
     }
 }
 
-impl<V> Flight<V> {
-    fn new() -> Self {
-        Self {
-            turn: Arc::default(),
-            boarding: Arc::new(OnceCell::new()),
-            users: 0,
-        }
-    }
-}
-
-/// Forgets a key when the last caller has left, also one whose future was dropped, so that the map holds what is being read and no more.
-struct Landing<'a, K: Eq + Hash, V> {
-    fresh: &'a Fresh<K, V>,
-    key: &'a K,
-}
-
-impl<K: Eq + Hash, V> Drop for Landing<'_, K, V> {
-    fn drop(&mut self) {
-        let mut flights = self
-            .fresh
-            .flights
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get_mut(self.key) {
-            flight.users -= 1;
-            if flight.users == 0 {
-                flights.remove(self.key);
-            }
-        }
-    }
+fn is_wanted<V>(slot: &Slot<V>, kept_for: Duration) -> bool {
+    let Ok(kept) = slot.try_lock() else {
+        return true;
+    };
+    Arc::strong_count(slot) > 1
+        || kept
+            .as_ref()
+            .is_some_and(|kept| kept.began.elapsed() < kept_for)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use worker_api::{
     ApiError, Client,
@@ -69,8 +69,6 @@ pub(crate) struct Heart {
     pub(crate) interval: Duration,
     /// The pool.
     pub(crate) wish: PoolWish,
-    /// The pool as the worker channel shows it, while there is one; it sends heartbeats too.
-    pub(crate) channel_rx: watch::Receiver<Option<WorkPool>>,
     /// The loop.
     pub(crate) events_tx: mpsc::Sender<Event>,
 }
@@ -89,6 +87,8 @@ impl Heart {
         tracing::info!(pool = %pool.name, "Worker '{}' started!", self.services.identity.worker);
         self.services.pool_id.send_replace(Some(pool.id));
         self.services.emitter.started(pool.id.0);
+        // While there is a channel, it shows the pool and sends the heartbeats.
+        let mut channel_rx = self.services.channel_pool.subscribe();
         let mut told = None;
         let mut seen = Ok(pool);
         loop {
@@ -101,15 +101,17 @@ impl Heart {
                 self.events_tx.send(Event::Pool(closed.clone())).await.ok();
                 told = Some(closed);
             }
-            if self.channel_rx.borrow_and_update().is_none() {
+            let has_channel = channel_rx.borrow_and_update().is_some();
+            if !has_channel {
                 self.send_heartbeat().await;
             }
             tokio::select! {
                 () = tokio::time::sleep(self.interval) => {}
                 // The channel has shown a change, has come, or has gone. Without its sender there is none.
-                Ok(()) = self.channel_rx.changed() => {}
+                Ok(()) = channel_rx.changed() => {}
             }
-            seen = self.look().await;
+            let shown = channel_rx.borrow_and_update().clone();
+            seen = self.look(shown).await;
         }
     }
 
@@ -140,9 +142,8 @@ impl Heart {
         }
     }
 
-    /// The pool, from the channel while there is one.
-    async fn look(&mut self) -> Result<WorkPool, PoolError> {
-        let shown = self.channel_rx.borrow_and_update().clone();
+    /// The pool as the channel shows it, else as a request does.
+    async fn look(&self, shown: Option<WorkPool>) -> Result<WorkPool, PoolError> {
         match shown {
             Some(pool) => usable(&self.client, &self.wish, pool).await,
             None => ready(&self.client, &self.wish).await,

@@ -1,13 +1,10 @@
 //! The parts of a worker: made, wired to each other, and seen to be alive.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use worker_api::{
-    Client,
-    types::{FlowRunId, WorkPool},
-};
+use worker_api::{Client, types::FlowRunId};
 use worker_config::settings::Settings;
 use worker_drivers::{Driver, Owner};
 
@@ -33,6 +30,9 @@ use crate::{
 
 /// How many events may wait for the loop. It handles one in microseconds; who sends more waits.
 const EVENTS: usize = 256;
+
+/// How long a flow is believed to be as it was read. Its name never changes, and nothing depends on its tags but events.
+const FLOW_HOLDS: Duration = Duration::from_mins(5);
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -155,8 +155,8 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     };
     must_live.push(beginning.poller(&sleepers, gate_rx, status));
     must_live.push(beginning.lookout(ours_rx, soon_rx));
-    let (may_end, channel_rx) = beginning.sockets(sleepers);
-    let beating = beginning.heart(channel_rx);
+    let may_end = beginning.sockets(sleepers);
+    let beating = beginning.heart();
     Ok(Assembled {
         parts: Parts {
             must_live,
@@ -227,10 +227,9 @@ impl Beginning<'_> {
     }
 
     /// What listens on sockets, where they are not turned off, and what has an end of its own.
-    fn sockets(&self, sleepers: Sleepers) -> (Vec<Task<()>>, watch::Receiver<Option<WorkPool>>) {
+    fn sockets(&self, sleepers: Sleepers) -> Vec<Task<()>> {
         let client = &self.setup.client;
         let services = self.services;
-        let (channel_tx, channel_rx) = watch::channel(None);
         let orphans = recovery::adopt_orphans(Arc::clone(services), self.events_tx.clone());
         let mut tasks = vec![task::spawn("orphans", orphans)];
         if self.setup.settings.api.websockets {
@@ -240,28 +239,21 @@ impl Beginning<'_> {
                 &self.setup.wish,
             );
             let looking = sleepers.cancellation.clone();
-            let channel = channel::keep(
-                client.clone(),
-                Arc::clone(services),
-                hello,
-                channel_tx,
-                looking,
-            );
+            let channel = channel::keep(client.clone(), Arc::clone(services), hello, looking);
             let pool_rx = services.pool_id.subscribe();
             let listening = wakeup::listen(client.clone(), pool_rx, sleepers);
             tasks.push(task::spawn("channel", channel));
             tasks.push(task::spawn("wakeup", listening));
         }
-        (tasks, channel_rx)
+        tasks
     }
 
-    fn heart(&self, channel_rx: watch::Receiver<Option<WorkPool>>) -> Task<PoolError> {
+    fn heart(&self) -> Task<PoolError> {
         let heart = Heart {
             client: self.setup.client.clone(),
             services: Arc::clone(self.services),
             interval: self.setup.settings.worker.heartbeat_interval,
             wish: self.setup.wish.clone(),
-            channel_rx,
             events_tx: self.events_tx.clone(),
         };
         task::spawn("heartbeat", heart.beat())
@@ -303,6 +295,7 @@ fn services(
         run_log,
         emitter,
         pool_id: watch::Sender::new(None),
+        channel_pool: watch::Sender::new(None),
         metrics,
         identity: Identity {
             owner: Owner(format!("{}/{}", wish.pool, state_dir.worker)),
@@ -315,7 +308,7 @@ fn services(
         stop_grace: settings.worker.stop_grace,
         echo: *echo,
         deployments: Fresh::new(),
-        flows: Fresh::new(),
+        flows: Fresh::holding(FLOW_HOLDS),
         pools: Fresh::new(),
     }
 }

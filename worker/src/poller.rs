@@ -11,7 +11,7 @@ use tokio::{
 use worker_api::{ApiError, Client, types::ScheduledFlowRun};
 
 use crate::{
-    event::{Event, Gate},
+    event::{Event, Gate, Seen},
     metrics::Metrics,
     status::Vitals,
 };
@@ -120,7 +120,11 @@ impl Poller {
                     let full = due.len() >= limit as usize;
                     cadence.succeeded(full, Instant::now(), jitter());
                     cadence.ahead = ahead.map(|ahead| asked + ahead);
-                    let polled = Event::Polled { due, asked };
+                    let seen = Seen {
+                        asked,
+                        answered: Instant::now(),
+                    };
+                    let polled = Event::Polled { due, seen };
                     if self.events_tx.send(polled).await.is_err() {
                         return;
                     }

@@ -17,6 +17,7 @@ use crate::{
     journal::{Entry, NotStarted, Reporter},
     line::Line,
     pull::{self, Code},
+    run::Polled,
     services::Services,
     sources::{self, Sources},
     telemetry::chain,
@@ -41,9 +42,9 @@ pub(crate) async fn plan(
     services: &Services,
     line: &mut Line,
     entry: &mut Entry,
-    flow_run: Option<FlowRun>,
+    polled: Option<Polled>,
 ) -> Result<(Plan, About), NotStarted> {
-    let sources = sources::read(services, line, entry, flow_run).await?;
+    let sources = sources::read(services, line, entry, polled).await?;
     let about = About::new(
         (&sources.flow_run, &sources.flow),
         sources.deployment.as_ref(),

@@ -10,6 +10,7 @@ use worker_api::types::{FlowRun, ScheduledFlowRun};
 use crate::{
     claim::{self, Claim, Settled},
     emitter::Submitted,
+    event::Seen,
     journal::{End, Entry, JournalGone, NotStarted, Step},
     lease,
     line::Line,
@@ -29,16 +30,27 @@ pub(crate) enum Ending {
     LeftInJournal,
 }
 
+/// A flow run as a poll showed it.
+pub(crate) struct Polled {
+    pub(crate) flow_run: FlowRun,
+    /// When the poll was answered: what is read after that is as new as the flow run.
+    pub(crate) answered: Instant,
+}
+
 /// From a flow run that is due to the end of its attempt.
 pub(crate) async fn live(
     services: &Services,
     line: &mut Line,
     scheduled: ScheduledFlowRun,
-    seen: Instant,
+    seen: Seen,
 ) -> Ending {
     match Box::pin(claim::claim(services, scheduled.flow_run, seen)).await {
         Ok(Claim::Ours(mut entry, flow_run)) => {
-            go_on(services, line, &mut entry, Some(*flow_run)).await
+            let polled = Polled {
+                flow_run: *flow_run,
+                answered: seen.answered,
+            };
+            go_on(services, line, &mut entry, Some(polled)).await
         }
         Ok(Claim::NotOurs) => Ending::NotOurs,
         Err(JournalGone) => Ending::LeftInJournal,
@@ -93,11 +105,11 @@ async fn go_on(
     services: &Services,
     line: &mut Line,
     entry: &mut Entry,
-    flow_run: Option<FlowRun>,
+    polled: Option<Polled>,
 ) -> Ending {
     let lease = entry.lease;
     let ended = tokio::select! {
-        ended = to_the_end(services, line, entry, flow_run) => ended,
+        ended = to_the_end(services, line, entry, polled) => ended,
         never = lease::keep(services, lease) => match never {},
     };
     match ended {
@@ -113,12 +125,12 @@ async fn to_the_end(
     services: &Services,
     line: &mut Line,
     entry: &mut Entry,
-    flow_run: Option<FlowRun>,
+    polled: Option<Polled>,
 ) -> Result<bool, JournalGone> {
-    let resumed = flow_run.is_none();
+    let resumed = polled.is_none();
     let mut submitted = None;
     if matches!(entry.step, Step::Claimed | Step::Submitting) {
-        match Box::pin(start(services, line, entry, flow_run)).await? {
+        match Box::pin(start(services, line, entry, polled)).await? {
             Ok(told) => submitted = Some(told),
             Err(why) => {
                 // Whatever was begun is removed before anybody is told that it did not start.
@@ -169,9 +181,9 @@ async fn start(
     services: &Services,
     line: &mut Line,
     entry: &mut Entry,
-    flow_run: Option<FlowRun>,
+    polled: Option<Polled>,
 ) -> Result<Result<Submitted, NotStarted>, JournalGone> {
-    let (plan, about) = match resolve::plan(services, line, entry, flow_run).await {
+    let (plan, about) = match resolve::plan(services, line, entry, polled).await {
         Ok(planned) => planned,
         Err(why) => return Ok(Err(why)),
     };

@@ -28,6 +28,8 @@ pub(crate) struct Services {
     pub(crate) emitter: Emitter,
     /// The pool's id, once the server has said it; nothing is claimed before.
     pub(crate) pool_id: watch::Sender<Option<WorkPoolId>>,
+    /// The pool as the worker channel shows it, while there is one.
+    pub(crate) channel_pool: watch::Sender<Option<WorkPool>>,
     /// Numbers for operators.
     pub(crate) metrics: Arc<Metrics>,
     /// Who this worker is.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use worker_api::{
     ApiError,
     types::{BlockDocumentId, Deployment, Flow, FlowRun, FlowRunId, WorkPool},
@@ -12,6 +14,7 @@ use crate::{
     journal::{Entry, NotStarted},
     line::Line,
     patience::Patience,
+    run::Polled,
     services::Services,
     telemetry::chain,
 };
@@ -28,31 +31,28 @@ pub(crate) struct Sources {
     pub(crate) pool: WorkPool,
 }
 
-/// Reads what a flow run was made from. The pool's template is as new as this call.
+/// Reads what a flow run was made from, as new as the flow run itself, and the pool's template, as new as the poll that showed it.
 pub(crate) async fn read(
     services: &Services,
     line: &mut Line,
     entry: &Entry,
-    flow_run: Option<FlowRun>,
+    polled: Option<Polled>,
 ) -> Result<Sources, NotStarted> {
     let client = &services.client;
     let id = FlowRunId(entry.key.flow_run);
-    let flow_run = match flow_run {
-        Some(flow_run) => flow_run,
-        None => insist(line, || client.read_flow_run(id))
-            .await?
-            .map_err(|e| failed(&e))?,
+    let (flow_run, since) = match polled {
+        Some(Polled { flow_run, answered }) => (flow_run, answered),
+        None => {
+            let since = Instant::now();
+            let read = insist(line, || client.read_flow_run(id)).await?;
+            (read.map_err(|e| failed(&e))?, since)
+        }
     };
     let deployment = match flow_run.deployment_id {
         None => None,
         Some(id) => {
-            match insist(line, || {
-                services
-                    .deployments
-                    .read(&id, || client.read_deployment(id))
-            })
-            .await?
-            {
+            let read = || client.read_deployment(id);
+            match insist(line, || services.deployments.read(&id, since, read)).await? {
                 Ok(deployment) => Some(deployment),
                 Err(error) if error.is_not_found() => {
                     return Err(NotStarted::DeploymentGone(id.to_string()));
@@ -61,20 +61,25 @@ pub(crate) async fn read(
             }
         }
     };
+    let id = flow_run.flow_id;
     let flow = insist(line, || {
-        services
-            .flows
-            .read(&flow_run.flow_id, || client.read_flow(flow_run.flow_id))
+        let read = || client.read_flow(id);
+        services.flows.read(&id, since, read)
     })
     .await?
     .map_err(|e| failed(&e))?;
-    let pool = insist(line, || {
-        services.pools.read(&services.identity.pool, || {
-            client.read_work_pool(&services.identity.pool)
+    let shown = services.channel_pool.borrow().clone();
+    let pool = match shown {
+        // The server shows each change on the worker channel.
+        Some(pool) => pool,
+        None => insist(line, || {
+            let name = &services.identity.pool;
+            let read = || client.read_work_pool(name);
+            services.pools.read(name, since, read)
         })
-    })
-    .await?
-    .map_err(|e| failed(&e))?;
+        .await?
+        .map_err(|e| failed(&e))?,
+    };
     Ok(Sources {
         flow_run,
         deployment,
@@ -129,7 +134,7 @@ async fn insist<T, F>(
 where
     F: Future<Output = Result<T, ApiError>>,
 {
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let mut patience = Patience::new();
     loop {
         match line.unless_ended(read()).await? {

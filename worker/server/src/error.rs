@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -31,6 +31,9 @@ pub(crate) enum Error {
     /// It is over: 410.
     #[error("{0}")]
     Gone(String),
+    /// There is no slot: 423. Seconds after which it makes sense to ask again.
+    #[error("no slot is free")]
+    Locked(f64),
     /// The body is not what the route takes: 422, with the place.
     #[error("{msg} at {loc:?}")]
     Body {
@@ -86,6 +89,7 @@ impl Error {
             Self::Unprocessable(_) | Self::Body { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Bad(_) => StatusCode::BAD_REQUEST,
             Self::Gone(_) => StatusCode::GONE,
+            Self::Locked(_) => StatusCode::LOCKED,
             Self::Database(error) if is_busy(error) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(_) | Self::Stored(_) | Self::Panicked => {
@@ -102,6 +106,7 @@ impl Error {
             | Self::Unprocessable(text)
             | Self::Bad(text)
             | Self::Gone(text) => json!({ "detail": text }),
+            Self::Locked(_) => json!({ "detail": "Locked" }),
             Self::Missing(text) => json!({ "exception_message": text }),
             Self::Body { kind, loc, msg } => json!({
                 "exception_message": "Invalid request received.",
@@ -121,7 +126,13 @@ impl IntoResponse for Error {
             let cause = std::error::Error::source(&self).map(ToString::to_string);
             tracing::error!(error = %self, cause, "request failed");
         }
-        (self.status(), Json(self.body())).into_response()
+        let answer = (self.status(), Json(self.body()));
+        match self {
+            Self::Locked(seconds) => {
+                ([(header::RETRY_AFTER, seconds.to_string())], answer).into_response()
+            }
+            _ => answer.into_response(),
+        }
     }
 }
 

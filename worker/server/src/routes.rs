@@ -29,6 +29,8 @@ use crate::{
 };
 
 mod admin;
+mod artifacts;
+mod automations;
 mod blocks;
 mod concurrency;
 mod deployment_schedules;
@@ -36,19 +38,25 @@ mod deployments;
 mod events;
 mod flow_runs;
 mod flows;
+mod inputs;
 mod logs;
+mod socket;
 mod states;
 mod task_runs;
 mod variables;
 mod work_pools;
 mod work_queues;
+mod worker_channel;
 mod workers;
+
+pub(crate) use self::logs::Followers;
 
 /// What every handler can reach.
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) hub: Hub,
+    pub(crate) followers: Followers,
     pub(crate) gate: Gate,
     /// Wakes the scheduler.
     pub(crate) deployments_changed: Arc<Notify>,
@@ -117,12 +125,16 @@ pub(crate) fn router(app: App, interception: Interception) -> Router {
         .merge(work_pools::routes())
         .merge(work_queues::routes())
         .merge(workers::routes())
+        .merge(worker_channel::routes())
         .merge(flows::routes())
         .merge(deployments::routes())
         .merge(deployment_schedules::routes())
         .merge(flow_runs::routes())
         .merge(states::routes())
         .merge(task_runs::routes())
+        .merge(inputs::routes())
+        .merge(artifacts::routes())
+        .merge(automations::routes())
         .merge(logs::routes())
         .merge(blocks::routes())
         .merge(variables::routes())

@@ -11,7 +11,7 @@ use crate::{
     events::Hub,
     faults::{Faults, Interception, Requests},
     listener::{Cut, Listener},
-    routes::{self, App},
+    routes::{self, App, Followers},
     services,
     store::{OpenError, Storage, Store},
     task::Tasks,
@@ -101,6 +101,7 @@ impl Server {
         let app = App {
             store: store.clone(),
             hub,
+            followers: Followers::new(),
             gate: Gate::new(token),
             deployments_changed: Arc::new(Notify::new()),
             drain: tasks.drain(),

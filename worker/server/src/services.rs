@@ -9,7 +9,7 @@ use worker_api::types::{FlowRunId, ProposedState, StateType};
 
 use crate::{
     error::Error,
-    store::{Store, Tx, leases, schedules, states, value::Micros},
+    store::{Store, Tx, events, leases, notices, schedules, states, value::Micros},
 };
 
 /// How often schedules are looked at, when nothing says that one changed.
@@ -46,7 +46,9 @@ pub(crate) async fn watch(store: Store) {
             .run(|tx| {
                 mark_late(tx)?;
                 end_cancellations(tx)?;
-                leases::sweep(tx)
+                leases::sweep(tx)?;
+                events::sweep(tx)?;
+                notices::statuses(tx)
             })
             .await;
         if let Err(error) = swept {

@@ -4,6 +4,7 @@
 //! many small transitions cost one commit. Answers and events go out after the commit, never before.
 
 use std::{
+    cell::RefCell,
     fs::OpenOptions,
     ops::Deref,
     os::unix::fs::OpenOptionsExt,
@@ -22,13 +23,18 @@ use crate::{
     events::{Event, Hub},
 };
 
+pub(crate) mod artifacts;
 pub(crate) mod blocks;
 pub(crate) mod deployment_runs;
 pub(crate) mod deployments;
+pub(crate) mod events;
 pub(crate) mod filter;
 pub(crate) mod flows;
+pub(crate) mod inputs;
 pub(crate) mod leases;
+pub(crate) mod limits;
 pub(crate) mod logs;
+pub(crate) mod notices;
 pub(crate) mod pools;
 pub(crate) mod queues;
 pub(crate) mod runs;
@@ -37,6 +43,7 @@ pub(crate) mod schedules;
 mod schema;
 pub(crate) mod states;
 pub(crate) mod task_runs;
+pub(crate) mod usage;
 pub(crate) mod value;
 pub(crate) mod variables;
 pub(crate) mod workers;
@@ -85,7 +92,7 @@ pub(crate) struct Tx<'a> {
     conn: &'a Connection,
     /// The time of the command, to the microsecond.
     pub(crate) now: Timestamp,
-    outbox: Vec<Event>,
+    outbox: RefCell<Vec<Event>>,
 }
 
 type Job = Box<dyn FnOnce(&mut Tx<'_>) -> Answer + Send>;
@@ -159,9 +166,12 @@ impl Store {
 // === impl Tx ===
 
 impl Tx<'_> {
-    /// Publishes an event after the commit.
-    pub(crate) fn publish(&mut self, event: Event) {
-        self.outbox.push(event);
+    /// Stores an event, and tells it after the commit, unless it was told before.
+    pub(crate) fn publish(&self, event: Event) -> Result<(), Error> {
+        if events::insert(self, &event)? {
+            self.outbox.borrow_mut().push(event);
+        }
+        Ok(())
     }
 
     /// Runs one command so that nothing of it stays when it fails.
@@ -170,12 +180,12 @@ impl Tx<'_> {
         command: impl FnOnce(&mut Tx<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         self.now = now();
-        let published = self.outbox.len();
+        let published = self.outbox.get_mut().len();
         self.prepare_cached("SAVEPOINT command")?.execute([])?;
         let result =
             catch_unwind(AssertUnwindSafe(|| command(self))).unwrap_or(Err(Error::Panicked));
         if result.is_err() {
-            self.outbox.truncate(published);
+            self.outbox.get_mut().truncate(published);
             self.prepare_cached("ROLLBACK TO command")?.execute([])?;
         }
         self.prepare_cached("RELEASE command")?.execute([])?;
@@ -215,14 +225,14 @@ fn serve(conn: &Connection, mut queue: mpsc::Receiver<Job>, hub: &Hub) {
         let mut tx = Tx {
             conn,
             now: now(),
-            outbox: Vec::new(),
+            outbox: RefCell::default(),
         };
         let committed = group(&mut tx, first, &mut queue, &mut answers);
         if let Err(error) = &committed {
             tracing::error!(%error, "transaction of the embedded API failed");
         }
         if committed.is_ok() {
-            for event in tx.outbox {
+            for event in tx.outbox.take() {
                 hub.publish(event);
             }
         }

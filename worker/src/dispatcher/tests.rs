@@ -56,7 +56,10 @@ fn starts(commands: &[Command]) -> Vec<FlowRunId> {
 fn polled(numbers: &[u128]) -> Event {
     Event::Polled {
         due: numbers.iter().copied().map(due).collect(),
-        asked: Instant::now(),
+        seen: Seen {
+            asked: Instant::now(),
+            answered: Instant::now(),
+        },
     }
 }
 

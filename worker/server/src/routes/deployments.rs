@@ -13,8 +13,9 @@ use crate::{
     body::{Body, Params},
     error::Error,
     store::{
-        deployment_runs::{self, RunOfDeployment},
+        deployment_runs::{self, DeploymentPoll, RunOfDeployment},
         deployments::{self, DeploymentBody, DeploymentView},
+        queues::{self, QueueView},
         runs::{self, RunView},
     },
 };
@@ -23,9 +24,13 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/deployments/", post(upsert))
         .route("/deployments/filter", post(filter))
+        .route("/deployments/count", post(count))
+        .route("/deployments/get_scheduled_flow_runs", post(scheduled))
         .route("/deployments/{id}", get(read).patch(update).delete(remove))
         .route("/deployments/name/{flow}/{name}", get(read_by_name))
         .route("/deployments/{id}/create_flow_run", post(create_run))
+        .route("/deployments/{id}/schedule", post(make_runs))
+        .route("/deployments/{id}/work_queue_check", get(check_queues))
         .route("/deployments/{id}/pause_deployment", post(pause))
         .route("/deployments/{id}/resume_deployment", post(resume))
 }
@@ -78,6 +83,52 @@ async fn filter(
         .run(move |tx| deployments::filter(tx, condition, query.sort.as_deref(), query.page))
         .await?;
     Ok(Json(found))
+}
+
+async fn count(State(app): State<App>, Body(query): Body<Query>) -> Result<Json<u32>, Error> {
+    let condition = query.on_deployments()?;
+    app.store
+        .run(move |tx| condition.count(tx, deployments::FROM))
+        .await
+        .map(Json)
+}
+
+/// What a served flow polls, which is in no pool.
+async fn scheduled(
+    State(app): State<App>,
+    Body(poll): Body<DeploymentPoll>,
+) -> Result<Json<Vec<RunView>>, Error> {
+    app.store
+        .run(move |tx| deployment_runs::due(tx, &poll))
+        .await
+        .map(Json)
+}
+
+/// The runs of a deployment's schedules are made ahead at their own pace; to ask for it only brings it forward.
+async fn make_runs(State(app): State<App>, Params(id): Params<DeploymentId>) -> Result<(), Error> {
+    app.store
+        .run(move |tx| deployments::read(tx, id).map(drop))
+        .await?;
+    app.deployments_changed.notify_one();
+    Ok(())
+}
+
+/// The queue of a deployment, in a list.
+async fn check_queues(
+    State(app): State<App>,
+    Params(id): Params<DeploymentId>,
+) -> Result<Json<Vec<QueueView>>, Error> {
+    app.store
+        .run(move |tx| {
+            let queue = deployments::read(tx, id)?.work_queue_id;
+            let queue = queue.and_then(|id| id.parse().ok());
+            queue
+                .map(|id| queues::read_by_id(tx, id))
+                .into_iter()
+                .collect()
+        })
+        .await
+        .map(Json)
 }
 
 async fn update(

@@ -1,29 +1,55 @@
 //! `/events`: what clients tell, and what they want to be told.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use axum::{
-    Router,
+    Json, Router,
     body::Bytes,
     extract::{
         State,
-        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
+        ws::{Message, WebSocket, WebSocketUpgrade, close_code},
     },
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header},
     response::Response,
-    routing::{any, post},
+    routing::{any, get, post},
 };
-use serde::Deserialize;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::App;
-use crate::{
-    body::Body,
-    error::Error,
-    events::{Event, EventFilter},
-    store::{now, task_runs},
+use super::{
+    App,
+    socket::{PING, accept, close, hear, introduce},
 };
+use crate::{
+    body::{Args, Body},
+    error::Error,
+    events::{Event, EventFilter, filter::Order},
+    store::{events, now, task_runs},
+};
+
+#[derive(Debug, Deserialize)]
+struct EventQuery {
+    #[serde(default)]
+    filter: Option<EventFilter>,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+/// Where in a list of events a page begins. It goes to the client and comes back, so that nothing is kept here.
+#[derive(Debug, Deserialize, Serialize)]
+struct Place {
+    filter: EventFilter,
+    limit: usize,
+    offset: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct NextPage {
+    #[serde(rename = "page-token")]
+    token: String,
+}
 
 /// The first thing a subscriber says after it said who it is.
 #[derive(Debug, Deserialize)]
@@ -35,18 +61,18 @@ struct FilterFrame {
     backfill: Option<bool>,
 }
 
-/// How long a client may take to say who it is and what it wants.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How often a silent subscriber is asked whether it is there.
-const PING: Duration = Duration::from_secs(20);
-/// The largest event; the reference's largest is 1.5 MB.
-const FRAME: usize = 2 * 1024 * 1024;
-/// The subprotocol by which Prefect's clients announce that they will say who they are.
-const PROTOCOL: &str = "prefect";
+/// How many events a page has, at most and by default (3.8.8).
+const PAGE: usize = 50;
+/// How many earlier events a subscriber is told; the reference tells pages of 250 until there are no more (3.8.8).
+const BACKLOG: usize = 1000;
+/// What a client hears that may not be here.
+const REFUSAL: &str = "authentication failed";
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/events", post(create))
+        .route("/events/filter", post(filter))
+        .route("/events/filter/next", get(next_page))
         .route("/events/in", any(stream_in))
         .route("/events/out", any(stream_out))
 }
@@ -61,11 +87,70 @@ async fn create(
     Ok(StatusCode::NO_CONTENT)
 }
 
+async fn filter(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Body(query): Body<EventQuery>,
+) -> Result<Json<Value>, Error> {
+    let limit = query.limit.unwrap_or(PAGE);
+    if limit > PAGE {
+        return Err(Error::field(
+            &["limit"],
+            format!("Input should be less than or equal to {PAGE}"),
+        ));
+    }
+    let mut place = Place {
+        filter: query.filter.unwrap_or_default(),
+        limit,
+        offset: 0,
+    };
+    // What happens from now on would move the pages that follow.
+    place.filter.end_at(now());
+    page(&app, &headers, place).await
+}
+
+async fn next_page(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Args(next): Args<NextPage>,
+) -> Result<Json<Value>, Error> {
+    let place = URL_SAFE_NO_PAD.decode(&next.token).ok();
+    let place = place.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let place =
+        place.ok_or_else(|| Error::Forbidden("this is no page token of ours".to_owned()))?;
+    page(&app, &headers, place).await
+}
+
+async fn page(app: &App, headers: &HeaderMap, mut place: Place) -> Result<Json<Value>, Error> {
+    let (filter, offset, limit) = (place.filter.clone(), place.offset, place.limit);
+    let found = app
+        .store
+        .run(move |tx| events::filter(tx, &filter, offset, limit))
+        .await?;
+    place.offset += found.events.len();
+    let next = if place.offset < found.total && !found.events.is_empty() {
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let token = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&place)?);
+        let host = host.unwrap_or_default();
+        Some(format!(
+            "http://{host}/api/events/filter/next?page-token={token}"
+        ))
+    } else {
+        None
+    };
+    let events: Vec<_> = found.events.iter().map(Event::body).collect();
+    Ok(Json(
+        json!({ "events": events, "total": found.total, "next_page": next }),
+    ))
+}
+
 async fn stream_in(State(app): State<App>, upgrade: WebSocketUpgrade) -> Response {
     accept(upgrade).on_upgrade(async move |mut socket| {
         let drain = app.drain.clone();
         let serving = async {
-            if introduce(&app, &mut socket).await.is_none() {
+            if introduce(&app, &mut socket, REFUSAL).await.is_none() {
                 return;
             }
             // Events are taken one by one, so that a client that sends faster than they are stored has to wait.
@@ -88,7 +173,7 @@ async fn stream_out(State(app): State<App>, upgrade: WebSocketUpgrade) -> Respon
     accept(upgrade).on_upgrade(async move |mut socket| {
         let drain = app.drain.clone();
         let serving = async {
-            if introduce(&app, &mut socket).await.is_some() {
+            if introduce(&app, &mut socket, REFUSAL).await.is_some() {
                 tell(&app, &mut socket).await;
             }
         };
@@ -96,40 +181,22 @@ async fn stream_out(State(app): State<App>, upgrade: WebSocketUpgrade) -> Respon
     })
 }
 
-fn accept(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
-    upgrade
-        .protocols([PROTOCOL])
-        .max_message_size(FRAME)
-        .max_frame_size(FRAME)
-}
-
-/// Stores what an event says about a task run, and tells it to subscribers.
+/// Stores an event and what it says about a task run, and tells it to subscribers.
 async fn take_in(app: &App, body: Value) -> Result<(), Error> {
-    let event = Event::parse(&body, now()).ok_or_else(|| {
+    let event = Event::parse(body, now()).ok_or_else(|| {
         Error::field(
             &["event"],
             "not an event: it needs an event, an occurred and a resource",
         )
     })?;
-    if event.name.starts_with("prefect.task-run.") {
-        app.store
-            .run(move |tx| task_runs::observe(tx, &body))
-            .await?;
-    }
-    app.hub.publish(event);
-    Ok(())
-}
-
-/// Hears who a client is. The socket is closed when it may not be here.
-async fn introduce(app: &App, socket: &mut WebSocket) -> Option<()> {
-    let frame: Value = hear(socket).await?;
-    let token = frame.get("token").and_then(Value::as_str);
-    if frame.get("type") != Some(&"auth".into()) || !app.gate.opens_for(token) {
-        close(socket, close_code::POLICY, "authentication failed").await;
-        return None;
-    }
-    let welcome = json!({ "type": "auth_success" }).to_string();
-    socket.send(Message::text(welcome)).await.ok()
+    app.store
+        .run(move |tx| {
+            if event.name.starts_with("prefect.task-run.") {
+                task_runs::observe(tx, event.body())?;
+            }
+            tx.publish(event)
+        })
+        .await
 }
 
 /// Sends a subscriber what it wants, for as long as it is there.
@@ -151,11 +218,21 @@ async fn tell(app: &App, socket: &mut WebSocket) {
     if frame.kind != "filter" {
         return close(socket, close_code::PROTOCOL, "Expected 'filter' message").await;
     }
-    let (mut live, backlog) = app.hub.subscribe(&frame.filter);
-    let mut told = Vec::new();
+    // Listening comes first, so that nothing falls between; what is in both is told once.
+    let mut live = app.hub.subscribe();
+    let mut told = HashSet::new();
     if frame.backfill.unwrap_or(true) {
-        for event in backlog {
-            told.push(event.id);
+        let mut filter = frame.filter.clone();
+        filter.order = Some(Order::Asc);
+        let Ok(found) = app
+            .store
+            .run(move |tx| events::filter(tx, &filter, 0, BACKLOG))
+            .await
+        else {
+            return close(socket, close_code::ERROR, "the database is not to be had").await;
+        };
+        for event in found.events {
+            told.insert(event.id);
             if socket.send(Message::Text(event.frame())).await.is_err() {
                 return;
             }
@@ -172,7 +249,7 @@ async fn tell(app: &App, socket: &mut WebSocket) {
                     Err(RecvError::Lagged(_)) => return close(socket, close_code::AGAIN, "too slow").await,
                     Err(RecvError::Closed) => return,
                 };
-                let is_new = !told.contains(&event.id);
+                let is_new = !told.remove(&event.id);
                 if is_new && frame.filter.wants(&event) && socket.send(Message::Text(event.frame())).await.is_err() {
                     return;
                 }
@@ -188,31 +265,5 @@ async fn tell(app: &App, socket: &mut WebSocket) {
                 }
             }
         }
-    }
-}
-
-/// The next JSON a client says, if it says any in time.
-async fn hear<T: serde::de::DeserializeOwned>(socket: &mut WebSocket) -> Option<T> {
-    let hearing = async {
-        while let Some(Ok(message)) = socket.recv().await {
-            if let Message::Text(text) = message {
-                return serde_json::from_str(&text).ok();
-            }
-        }
-        None
-    };
-    tokio::time::timeout(HANDSHAKE, hearing)
-        .await
-        .ok()
-        .flatten()
-}
-
-async fn close(socket: &mut WebSocket, code: u16, reason: &str) {
-    let frame = CloseFrame {
-        code,
-        reason: reason.into(),
-    };
-    if let Err(error) = socket.send(Message::Close(Some(frame))).await {
-        tracing::debug!(%error, "subscriber was gone already");
     }
 }

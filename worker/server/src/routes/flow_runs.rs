@@ -78,7 +78,6 @@ pub(super) fn routes() -> Router<App> {
         .route("/flow_runs/{id}", get(read).patch(update).delete(remove))
         .route("/flow_runs/{id}/labels", patch(label))
         .route("/flow_runs/{id}/set_state", post(set_state))
-        .route("/flow_runs/{id}/resume", post(resume))
 }
 
 async fn create(
@@ -162,25 +161,6 @@ async fn set_state(
     let outcome = app
         .store
         .run(move |tx| states::propose(tx, id, &proposed, proposal.force))
-        .await?;
-    Ok(made((outcome.result, outcome.stored)))
-}
-
-/// Lets a paused run go on: in its process, or by a worker when it was suspended.
-async fn resume(
-    State(app): State<App>,
-    Params(id): Params<FlowRunId>,
-) -> Result<(StatusCode, Json<OrchestrationResult>), Error> {
-    let outcome = app
-        .store
-        .run(move |tx| {
-            let state = if runs::is_suspended(tx, id)? {
-                ProposedState::new(StateType::Scheduled).named("Resuming")
-            } else {
-                ProposedState::new(StateType::Running)
-            };
-            states::propose(tx, id, &state, false)
-        })
         .await?;
     Ok(made((outcome.result, outcome.stored)))
 }

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     store::{
         filter::Condition,
-        flows::{self, FlowCreate, FlowView},
+        flows::{self, FlowCreate, FlowUpdate, FlowView},
     },
 };
 
@@ -22,7 +22,8 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/flows/", post(create))
         .route("/flows/filter", post(filter))
-        .route("/flows/{id}", get(read).delete(remove))
+        .route("/flows/count", post(count))
+        .route("/flows/{id}", get(read).patch(update).delete(remove))
         .route("/flows/name/{name}", get(read_by_name))
 }
 
@@ -61,6 +62,26 @@ async fn filter(
         .run(move |tx| flows::filter(tx, condition, query.page))
         .await?;
     Ok(Json(found))
+}
+
+async fn count(State(app): State<App>, Body(query): Body<Query>) -> Result<Json<u32>, Error> {
+    let mut condition = Condition::default();
+    condition.add("flows", query.flows.as_ref(), flows::FIELDS)?;
+    app.store
+        .run(move |tx| condition.count(tx, "FROM flow f"))
+        .await
+        .map(Json)
+}
+
+async fn update(
+    State(app): State<App>,
+    Params(id): Params<FlowId>,
+    Body(update): Body<FlowUpdate>,
+) -> Result<StatusCode, Error> {
+    app.store
+        .run(move |tx| flows::update(tx, id, &update))
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn remove(State(app): State<App>, Params(id): Params<FlowId>) -> Result<StatusCode, Error> {

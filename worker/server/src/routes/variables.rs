@@ -32,6 +32,7 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/variables/", post(create))
         .route("/variables/filter", post(filter))
+        .route("/variables/count", post(count))
         .route(
             "/variables/{id}",
             get(async |state, Params(id): Params<Uuid>| read(state, Key::Id(id)).await)
@@ -74,6 +75,18 @@ async fn filter(
         .run(move |tx| variables::filter(tx, condition, query.page))
         .await?;
     Ok(Json(found))
+}
+
+async fn count(
+    State(app): State<App>,
+    Body(query): Body<VariableQuery>,
+) -> Result<Json<u32>, Error> {
+    let mut condition = Condition::default();
+    condition.add("variables", query.variables.as_ref(), variables::FIELDS)?;
+    app.store
+        .run(move |tx| condition.count(tx, "FROM variable v"))
+        .await
+        .map(Json)
 }
 
 async fn read(State(app): State<App>, key: Key) -> Result<Json<VariableView>, Error> {

@@ -7,6 +7,8 @@ use axum::{
     routing::{get, post},
 };
 
+use serde_json::Value;
+
 use super::{App, Query};
 use crate::{
     body::{Body, Params},
@@ -15,6 +17,7 @@ use crate::{
         filter::Condition,
         pools::{self, PoolCreate, PoolUpdate, PoolView},
         scheduled::{self, Poll, ScheduledView},
+        usage as slots,
     },
 };
 
@@ -23,6 +26,8 @@ pub(super) fn routes() -> Router<App> {
         .route("/work_pools/", post(create))
         .route("/work_pools/filter", post(filter))
         .route("/work_pools/{name}", get(read).patch(update).delete(remove))
+        .route("/work_pools/count", post(count))
+        .route("/work_pools/{name}/concurrency_status", post(usage))
         .route("/work_pools/{name}/get_scheduled_flow_runs", post(poll))
 }
 
@@ -55,6 +60,22 @@ async fn filter(
         .run(move |tx| pools::filter(tx, condition, query.page))
         .await?;
     Ok(Json(found))
+}
+
+async fn count(State(app): State<App>, Body(query): Body<Query>) -> Result<Json<u32>, Error> {
+    let mut condition = Condition::default();
+    condition.add("work_pools", query.work_pools.as_ref(), pools::FIELDS)?;
+    app.store
+        .run(move |tx| condition.count(tx, "FROM work_pool p"))
+        .await
+        .map(Json)
+}
+
+async fn usage(State(app): State<App>, Params(name): Params<String>) -> Result<Json<Value>, Error> {
+    app.store
+        .run(move |tx| slots::of_pool(tx, &name))
+        .await
+        .map(Json)
 }
 
 async fn update(

@@ -6,6 +6,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
+use serde_json::Value;
 use worker_api::types::WorkQueueId;
 
 use super::{App, Query};
@@ -15,6 +16,9 @@ use crate::{
     store::{
         filter::Condition,
         queues::{self, QueueCreate, QueueUpdate, QueueView},
+        runs::RunView,
+        scheduled::{self, Poll},
+        usage as slots,
     },
 };
 
@@ -28,7 +32,15 @@ pub(super) fn routes() -> Router<App> {
             get(read).patch(update).delete(remove),
         )
         .route("/work_queues/filter", post(filter))
-        .route("/work_queues/{id}", get(read_by_id))
+        .route("/work_queues/", post(create_without_pool))
+        .route("/work_queues/name/{name}", get(read_without_pool))
+        .route(
+            "/work_queues/{id}",
+            get(read_by_id).patch(update_by_id).delete(remove_by_id),
+        )
+        .route("/work_queues/{id}/get_runs", post(runs))
+        .route("/work_queues/{id}/status", get(status))
+        .route("/work_queues/{id}/concurrency_status", post(usage))
 }
 
 async fn create(
@@ -116,4 +128,74 @@ async fn remove(
         .run(move |tx| queues::delete(tx, &pool, &queue))
         .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn update_by_id(
+    State(app): State<App>,
+    Params(id): Params<WorkQueueId>,
+    Body(update): Body<QueueUpdate>,
+) -> Result<StatusCode, Error> {
+    app.store
+        .run(move |tx| {
+            let queue = queues::read_by_id(tx, id)?;
+            queues::update(tx, &queue.work_pool_name, &queue.name, &update)
+        })
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove_by_id(
+    State(app): State<App>,
+    Params(id): Params<WorkQueueId>,
+) -> Result<StatusCode, Error> {
+    app.store
+        .run(move |tx| {
+            let queue = queues::read_by_id(tx, id)?;
+            queues::delete(tx, &queue.work_pool_name, &queue.name)
+        })
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn runs(
+    State(app): State<App>,
+    Params(id): Params<WorkQueueId>,
+    Body(poll): Body<Poll>,
+) -> Result<Json<Vec<RunView>>, Error> {
+    app.store
+        .run(move |tx| scheduled::of_queue(tx, id, &poll))
+        .await
+        .map(Json)
+}
+
+async fn status(
+    State(app): State<App>,
+    Params(id): Params<WorkQueueId>,
+) -> Result<Json<Value>, Error> {
+    app.store
+        .run(move |tx| queues::health(tx, id))
+        .await
+        .map(Json)
+}
+
+async fn usage(
+    State(app): State<App>,
+    Params(id): Params<WorkQueueId>,
+) -> Result<Json<Value>, Error> {
+    app.store
+        .run(move |tx| slots::of_queue(tx, id))
+        .await
+        .map(Json)
+}
+
+async fn create_without_pool() -> Error {
+    Error::Unprocessable(
+        "the embedded API has no work queues outside of pools: name a work pool".to_owned(),
+    )
+}
+
+async fn read_without_pool(Params(name): Params<String>) -> Error {
+    Error::not_found(format!(
+        "the embedded API has no work queues outside of pools: name the work pool of queue '{name}'"
+    ))
 }

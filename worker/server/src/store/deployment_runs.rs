@@ -1,5 +1,7 @@
 //! Flow runs made of a deployment: its parameters and theirs, checked.
 
+use jiff::Timestamp;
+use rusqlite::{params, types::Value as Sql};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use worker_api::types::{DeploymentId, FlowRunId, ProposedState, StateType};
@@ -7,9 +9,11 @@ use worker_api::types::{DeploymentId, FlowRunId, ProposedState, StateType};
 use super::{
     Tx,
     deployments::{self, DeploymentView},
-    pools, queues,
-    runs::{self, NewRun},
+    filter::{Condition, Page},
+    notices, pools, queues,
+    runs::{self, NewRun, RunView},
     states::StateCreate,
+    value::{Micros, time},
 };
 use crate::{
     error::Error,
@@ -47,6 +51,50 @@ pub(crate) struct RunOfDeployment {
     work_queue_name: Option<String>,
     #[serde(default)]
     job_variables: Option<Map<String, Value>>,
+}
+
+/// What a served flow asks for: the runs of its own deployments.
+#[derive(Debug, Deserialize)]
+pub(crate) struct DeploymentPoll {
+    deployment_ids: Vec<DeploymentId>,
+    #[serde(default, deserialize_with = "time::deserialize")]
+    scheduled_before: Option<Timestamp>,
+    #[serde(flatten)]
+    page: Page,
+}
+
+/// A poll is noted at most this often, so that polling does not become writing: microseconds.
+const NOTED: i64 = 5_000_000;
+
+/// The due flow runs of some deployments, the longest due first. Nothing is claimed by this.
+pub(crate) fn due(tx: &Tx<'_>, poll: &DeploymentPoll) -> Result<Vec<RunView>, Error> {
+    let ids = serde_json::to_value(&poll.deployment_ids)?;
+    let noted = tx
+        .prepare_cached(
+            "INSERT INTO deployment_poll SELECT id, ?2 FROM deployment WHERE id IN (SELECT value FROM json_each(?1))
+                ON CONFLICT (deployment_id) DO UPDATE SET last_polled = ?2 WHERE last_polled < ?2 - ?3",
+        )?
+        .execute(params![ids.to_string(), Micros(tx.now), NOTED])?;
+    if noted > 0 {
+        notices::statuses(tx)?;
+    }
+    let mut condition = Condition::default();
+    condition.and(
+        "r.deployment_id IN (SELECT value FROM json_each(?)) AND r.state_type = 'SCHEDULED'",
+        [Sql::from(ids.to_string())],
+    );
+    if let Some(before) = poll.scheduled_before {
+        condition.and(
+            "r.next_scheduled_start_time <= ?",
+            [Sql::from(before.as_microsecond())],
+        );
+    }
+    runs::filter(
+        tx,
+        condition,
+        Some("NEXT_SCHEDULED_START_TIME_ASC"),
+        poll.page,
+    )
 }
 
 /// Makes a flow run of a deployment. Says whether it was made.

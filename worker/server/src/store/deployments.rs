@@ -8,7 +8,7 @@ use worker_api::types::{ConcurrencyOptions, DeploymentId, FlowId};
 use super::{
     Tx,
     filter::{Condition, Field, Page},
-    pools, queues,
+    notices, pools, queues,
     schedules::{self, ScheduleCreate},
     states,
     value::Micros,
@@ -120,9 +120,12 @@ const IGNORED: &[&str] = &[
 ];
 
 const SELECT: &str = "SELECT d.id, d.created, d.updated, d.name, d.flow_id, d.paused, d.concurrency_limit,
-    d.work_queue_id, q.name, p.name, q.last_polled, d.doc, coalesce(q.last_polled, 0) > ?1 - 60000000,
-    (SELECT count(*) FROM lease l WHERE l.deployment_id = d.id AND l.expires > ?1)
-    FROM deployment d JOIN flow f ON f.id = d.flow_id
+    d.work_queue_id, q.name, p.name, max(coalesce(y.last_polled, q.last_polled), coalesce(q.last_polled, y.last_polled)), d.doc,
+    max(coalesce(q.last_polled, 0), coalesce(y.last_polled, 0)) > ?1 - 60000000,
+    (SELECT count(*) FROM lease l WHERE l.deployment_id = d.id AND l.expires > ?1)";
+/// Deployments with all that they belong to.
+pub(crate) const FROM: &str = "FROM deployment d JOIN flow f ON f.id = d.flow_id
+    LEFT JOIN deployment_poll y ON y.deployment_id = d.id
     LEFT JOIN work_queue q ON q.id = d.work_queue_id LEFT JOIN work_pool p ON p.id = q.work_pool_id";
 
 // === impl DeploymentView ===
@@ -243,6 +246,7 @@ pub(crate) fn upsert(
         "d.flow_id = ?2 AND d.name = ?3",
         [&flow_id.to_string(), name],
     )?;
+    let before = found.as_ref().map(serde_json::to_value).transpose()?;
     let is_new = found.is_none();
     let (id, mut doc) = match found {
         Some(found) => (found.id, found.doc),
@@ -259,7 +263,12 @@ pub(crate) fn upsert(
     write(tx, &id, body, &fields, &doc)?;
     schedules::delete_runs(tx, &id)?;
     schedules::replace(tx, &id, fields.schedules.as_deref().unwrap_or_default())?;
-    Ok((read_text(tx, &id)?, is_new))
+    let after = read_text(tx, &id)?;
+    match before {
+        Some(before) => notices::deployment_updated(tx, &id, &before, &after)?,
+        None => notices::deployment(tx, &id, "created")?,
+    }
+    Ok((after, is_new))
 }
 
 /// Changes a deployment. Schedules that all have a slug are merged by slug and never removed (3.8.8).
@@ -271,6 +280,7 @@ pub(crate) fn update(
     let fields = body.fields()?;
     let mut deployment = find(tx, "d.id = ?2", [&id.to_string()])?
         .ok_or_else(|| Error::not_found("Deployment not found."))?;
+    let before = serde_json::to_value(&deployment)?;
     if let Some(given) = &fields.schedules {
         schedules::merge(tx, &deployment.id, given)?;
     }
@@ -294,6 +304,7 @@ pub(crate) fn update(
             .map_err(|error| Error::Conflict(format!("Error updating deployment: {error}")))?;
     }
     write(tx, &deployment.id, body, &fields, &deployment.doc)?;
+    notices::deployment_updated(tx, &deployment.id, &before, &read_text(tx, &deployment.id)?)?;
     schedules::delete_runs(tx, &deployment.id)
 }
 
@@ -328,7 +339,13 @@ pub(crate) fn filter(
         }
     };
     let condition = condition.after(tx.now.as_microsecond());
-    let mut found = condition.list(tx, SELECT, order, page, DeploymentView::read)?;
+    let mut found = condition.list(
+        tx,
+        &format!("{SELECT} {FROM}"),
+        order,
+        page,
+        DeploymentView::read,
+    )?;
     for deployment in &mut found {
         deployment.schedules = schedules::of_deployment(tx, &deployment.id)?;
     }
@@ -351,6 +368,7 @@ pub(crate) fn pause(tx: &mut Tx<'_>, id: DeploymentId, paused: bool) -> Result<(
 /// Deletes a deployment and its flow runs that are still scheduled.
 pub(crate) fn delete(tx: &Tx<'_>, id: DeploymentId) -> Result<(), Error> {
     let id = id.to_string();
+    notices::deployment(tx, &id, "deleted")?;
     tx.execute(
         "DELETE FROM flow_run WHERE deployment_id = ? AND state_type = 'SCHEDULED' AND run_count = 0
             AND state_name <> 'AwaitingConcurrencySlot'",
@@ -453,7 +471,7 @@ fn find<const N: usize>(
     all.push(&now);
     all.extend(values.iter().map(|value| value as &dyn rusqlite::ToSql));
     let found = tx
-        .prepare_cached(&format!("{SELECT} WHERE {condition}"))?
+        .prepare_cached(&format!("{SELECT} {FROM} WHERE {condition}"))?
         .query_row(all.as_slice(), DeploymentView::read)
         .optional()?;
     let Some(mut deployment) = found else {

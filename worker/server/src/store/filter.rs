@@ -168,6 +168,15 @@ impl Condition {
         Ok(rows)
     }
 
+    /// How many rows meet the condition.
+    pub(crate) fn count(self, tx: &Tx<'_>, from: &str) -> Result<u32, Error> {
+        let sql = format!("SELECT count(*) {from} WHERE {}", self.sql());
+        let count = tx
+            .prepare_cached(&sql)?
+            .query_row(self.values([]), |row| row.get(0))?;
+        Ok(count)
+    }
+
     fn walk(
         &mut self,
         path: &mut Vec<String>,
@@ -245,6 +254,10 @@ impl Condition {
                 ("is_null_", _) => {
                     let null = operand.as_bool().ok_or_else(wrong)?;
                     self.and(&format!("({column} IS NULL) = ?"), [Sql::from(null)]);
+                }
+                ("exists_", _) => {
+                    let exists = operand.as_bool().ok_or_else(wrong)?;
+                    self.and(&format!("({column} IS NOT NULL) = ?"), [Sql::from(exists)]);
                 }
                 ("before_", Kind::Time) => {
                     self.and(&format!("{column} <= ?"), [moment(operand).ok_or_else(wrong)?]);

@@ -2,12 +2,13 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use worker_api::types::FlowId;
 
 use super::{
     Tx,
     filter::{Condition, Field, Page},
+    notices,
     value::{Micros, Raw},
 };
 use crate::error::Error;
@@ -32,6 +33,14 @@ pub(crate) struct FlowCreate {
     tags: Vec<String>,
     #[serde(default)]
     labels: Option<Map<String, Value>>,
+}
+
+/// What is sent to change a flow.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FlowUpdate {
+    #[serde(default)]
+    tags: Option<Vec<String>>,
 }
 
 /// What flows can be filtered by.
@@ -71,7 +80,10 @@ pub(crate) fn create(tx: &Tx<'_>, flow: &FlowCreate) -> Result<(FlowView, bool),
             serde_json::to_string(&flow.tags)?,
             serde_json::to_string(&flow.labels.clone().unwrap_or_default())?,
         ])?;
-    read_by_name(tx, &flow.name).map(|view| (view, true))
+    let view = read_by_name(tx, &flow.name)?;
+    let payload = json!({ "name": view.name, "tags": view.tags, "labels": view.labels });
+    notices::flow(tx, &view.id, &view.name, payload)?;
+    Ok((view, true))
 }
 
 /// Reads a flow.
@@ -85,6 +97,23 @@ pub(crate) fn read(tx: &Tx<'_>, id: FlowId) -> Result<FlowView, Error> {
 /// Reads the flow of a name.
 pub(crate) fn read_by_name(tx: &Tx<'_>, name: &str) -> Result<FlowView, Error> {
     find_by_name(tx, name)?.ok_or_else(|| Error::not_found("Flow not found"))
+}
+
+/// Changes a flow.
+pub(crate) fn update(tx: &Tx<'_>, id: FlowId, update: &FlowUpdate) -> Result<(), Error> {
+    let tags = update
+        .tags
+        .as_ref()
+        .map(serde_json::to_string)
+        .transpose()?;
+    let changed = tx.execute(
+        "UPDATE flow SET updated = ?2, tags = coalesce(?3, tags) WHERE id = ?1",
+        params![id.to_string(), Micros(tx.now), tags],
+    )?;
+    match changed {
+        0 => Err(Error::not_found("Flow not found")),
+        _ => Ok(()),
+    }
 }
 
 /// Deletes a flow and all that was made from it.

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use rusqlite::params;
 use uuid::Uuid;
 
-use super::{Tx, value::Micros};
+use super::{Tx, limits, value::Micros};
 use crate::{error::Error, orchestration::Slot};
 
 /// How many slots of a deployment are taken.
@@ -52,6 +52,7 @@ pub(crate) fn renew(tx: &Tx<'_>, lease: Uuid, duration: SignedDuration) -> Resul
         params![end(tx, duration), lease.to_string(), Micros(tx.now)],
     )?;
     match renewed {
+        0 if limits::renew(tx, lease, end(tx, duration))? => Ok(()),
         0 => Err(Error::Gone(
             "Lease not found - it may have expired or been revoked".to_owned(),
         )),
@@ -61,7 +62,8 @@ pub(crate) fn renew(tx: &Tx<'_>, lease: Uuid, duration: SignedDuration) -> Resul
 
 /// Removes leases that have run out.
 pub(crate) fn sweep(tx: &Tx<'_>) -> Result<usize, Error> {
-    Ok(tx.execute("DELETE FROM lease WHERE expires <= ?", [Micros(tx.now)])?)
+    let gone = tx.execute("DELETE FROM lease WHERE expires <= ?", [Micros(tx.now)])?;
+    Ok(gone + limits::sweep(tx)?)
 }
 
 fn end(tx: &Tx<'_>, duration: SignedDuration) -> Micros {

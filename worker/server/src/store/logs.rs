@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Tx,
     filter::{Condition, Field, Page},
-    value::{Micros, parse_time},
+    value::{Micros, parse_time, time},
 };
 use crate::error::Error;
 
@@ -24,6 +24,41 @@ pub(crate) struct LogView {
     timestamp: Micros,
     flow_run_id: Option<String>,
     task_run_id: Option<String>,
+}
+
+/// Which log entries a subscriber wants. Absent conditions do not restrict; one unknown, and the filter is refused.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogFilter {
+    #[serde(rename = "operator")]
+    _operator: Option<String>,
+    level: Option<Levels>,
+    timestamp: Option<Times>,
+    flow_run_id: Option<Ids>,
+    task_run_id: Option<Ids>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Levels {
+    ge_: Option<i64>,
+    le_: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Times {
+    #[serde(deserialize_with = "time::deserialize")]
+    before_: Option<Timestamp>,
+    #[serde(deserialize_with = "time::deserialize")]
+    after_: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Ids {
+    any_: Option<Vec<String>>,
+    is_null_: Option<bool>,
 }
 
 /// A log entry as it is sent. One unknown key, and the batch is refused, as the reference does.
@@ -76,25 +111,62 @@ impl LogView {
     }
 }
 
-/// Stores a batch, all of it or nothing.
-pub(crate) fn create(tx: &Tx<'_>, logs: &[LogCreate]) -> Result<(), Error> {
+// === impl LogFilter ===
+
+impl LogFilter {
+    /// Whether an entry meets every condition.
+    pub(crate) fn wants(&self, log: &LogView) -> bool {
+        let Micros(time) = log.timestamp;
+        self.level.as_ref().is_none_or(|level| {
+            level.ge_.is_none_or(|least| log.level >= least)
+                && level.le_.is_none_or(|most| log.level <= most)
+        }) && self.timestamp.as_ref().is_none_or(|times| {
+            times.before_.is_none_or(|before| time <= before)
+                && times.after_.is_none_or(|after| time >= after)
+        }) && wants_id(self.flow_run_id.as_ref(), log.flow_run_id.as_ref())
+            && wants_id(self.task_run_id.as_ref(), log.task_run_id.as_ref())
+    }
+}
+
+fn wants_id(ids: Option<&Ids>, id: Option<&String>) -> bool {
+    ids.is_none_or(|ids| {
+        let is_one = |any: &Vec<String>| id.is_some_and(|id| any.contains(id));
+        ids.any_.as_ref().is_none_or(is_one) && ids.is_null_.is_none_or(|null| id.is_none() == null)
+    })
+}
+
+/// Stores a batch, all of it or nothing, and gives the entries as subscribers get them.
+pub(crate) fn create(tx: &Tx<'_>, logs: &[LogCreate]) -> Result<Vec<LogView>, Error> {
+    let mut stored = Vec::with_capacity(logs.len());
     let mut insert = tx.prepare_cached(
         "INSERT INTO log (id, created, flow_run_id, task_run_id, name, level, message, timestamp)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     for log in logs {
+        let view = LogView {
+            id: Uuid::now_v7().to_string(),
+            created: Micros(tx.now),
+            updated: Micros(tx.now),
+            name: log.name.clone(),
+            level: log.level,
+            message: log.message.clone(),
+            timestamp: Micros(log.time()?),
+            flow_run_id: log.flow_run_id.map(|id| id.to_string()),
+            task_run_id: log.task_run_id.map(|id| id.to_string()),
+        };
         insert.execute(params![
-            Uuid::now_v7().to_string(),
-            Micros(tx.now),
-            log.flow_run_id.map(|id| id.to_string()),
-            log.task_run_id.map(|id| id.to_string()),
-            log.name,
-            log.level,
-            log.message,
-            Micros(log.time()?),
+            view.id,
+            view.created,
+            view.flow_run_id,
+            view.task_run_id,
+            view.name,
+            view.level,
+            view.message,
+            view.timestamp,
         ])?;
+        stored.push(view);
     }
-    Ok(())
+    Ok(stored)
 }
 
 /// Entries that meet a condition; of the same time, in the order they came.

@@ -8,6 +8,7 @@ use worker_api::types::{WorkPoolId, WorkQueueId};
 use super::{
     Tx,
     filter::{Condition, Field, Page},
+    notices, queues,
     value::{Micros, Raw},
 };
 use crate::{error::Error, patch::Patch, validation};
@@ -17,15 +18,15 @@ use crate::{error::Error, patch::Patch, validation};
 pub(crate) struct PoolView {
     pub(crate) id: String,
     created: Micros,
-    updated: Micros,
+    pub(crate) updated: Micros,
     pub(crate) name: String,
     description: Option<String>,
     #[serde(rename = "type")]
     kind: String,
-    base_job_template: Raw,
+    pub(crate) base_job_template: Raw,
     pub(crate) is_paused: bool,
     pub(crate) concurrency_limit: Option<u32>,
-    status: &'static str,
+    pub(crate) status: &'static str,
     pub(crate) default_queue_id: String,
     storage_configuration: Raw,
     /// Counted only where there is a limit, because a poll reads the pool and counting costs.
@@ -108,6 +109,11 @@ impl PoolView {
         })
     }
 
+    /// Whether nobody has given it a base job template yet.
+    pub(crate) fn is_template_empty(&self) -> bool {
+        self.base_job_template.0.get() == "{}"
+    }
+
     /// Its base job template.
     pub(crate) fn template(&self) -> Result<Value, Error> {
         Ok(serde_json::from_str(self.base_job_template.0.get())?)
@@ -117,8 +123,36 @@ impl PoolView {
 // === impl PoolCreate ===
 
 impl PoolCreate {
+    /// A pool of a type, with its template.
+    pub(crate) fn new(name: &str, kind: &str, template: Map<String, Value>) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            description: None,
+            base_job_template: template,
+            is_paused: false,
+            concurrency_limit: None,
+            storage_configuration: None,
+        }
+    }
+
     fn default_type() -> String {
         "prefect-agent".to_owned()
+    }
+}
+
+// === impl PoolUpdate ===
+
+impl PoolUpdate {
+    /// Another template, and nothing else.
+    pub(crate) fn template(template: Map<String, Value>) -> Self {
+        Self {
+            description: Patch::Keep,
+            is_paused: None,
+            base_job_template: Some(template),
+            concurrency_limit: Patch::Keep,
+            storage_configuration: None,
+        }
     }
 }
 
@@ -152,7 +186,11 @@ pub(crate) fn create(tx: &Tx<'_>, pool: &PoolCreate) -> Result<PoolView, Error> 
         "INSERT INTO work_queue VALUES (?1, ?2, 'default', ?3, ?3, 'The work pool''s default queue.', 1, 0, NULL, NULL)",
     )?
     .execute(params![queue.to_string(), id.to_string(), Micros(tx.now)])?;
-    read(tx, &pool.name)
+    let view = read(tx, &pool.name)?;
+    notices::queue(tx, &queues::read(tx, &pool.name, "default")?, "created")?;
+    notices::pool(tx, &view, "created")?;
+    notices::statuses(tx)?;
+    Ok(view)
 }
 
 /// Reads the pool of a name.
@@ -198,12 +236,17 @@ pub(crate) fn update(tx: &Tx<'_>, name: &str, update: &PoolUpdate) -> Result<(),
             .as_ref()
             .map(|given| storage(Some(given)).to_string()),
     ])?;
-    Ok(())
+    notices::statuses(tx)?;
+    notices::pool_updated(tx, &pool, &read(tx, name)?)
 }
 
 /// Deletes a pool with its queues and workers; flow runs stay, without a queue.
 pub(crate) fn delete(tx: &Tx<'_>, name: &str) -> Result<(), Error> {
     let pool = read(tx, name)?;
+    for queue in queues::of_pool(tx, &pool.id)? {
+        notices::queue(tx, &queue, "deleted")?;
+    }
+    notices::pool(tx, &pool, "deleted")?;
     tx.execute("DELETE FROM work_pool WHERE id = ?", [pool.id])?;
     Ok(())
 }

@@ -2,13 +2,13 @@
 
 use rusqlite::{OptionalExtension, Row, params, types::Value as Sql};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use worker_api::types::WorkQueueId;
 
 use super::{
     Tx,
     filter::{Condition, Field, Page},
-    pools,
+    notices, pools,
     value::Micros,
 };
 use crate::{error::Error, patch::Patch};
@@ -27,8 +27,8 @@ pub(crate) struct QueueView {
     work_pool_id: String,
     filter: Option<()>,
     pub(crate) last_polled: Option<Micros>,
-    work_pool_name: String,
-    status: &'static str,
+    pub(crate) work_pool_name: String,
+    pub(crate) status: &'static str,
     pub(crate) active_slots: Option<u32>,
 }
 
@@ -140,7 +140,9 @@ pub(crate) fn create(tx: &Tx<'_>, pool: &str, queue: &QueueCreate) -> Result<Que
             queue.is_paused,
             queue.concurrency_limit,
         ])?;
-    read(tx, &pool.name, &queue.name)
+    let view = read(tx, &pool.name, &queue.name)?;
+    notices::queue(tx, &view, "created")?;
+    Ok(view)
 }
 
 /// Reads the queue of a name.
@@ -155,6 +157,22 @@ pub(crate) fn read_by_id(tx: &Tx<'_>, id: WorkQueueId) -> Result<QueueView, Erro
         .query_row(params![Micros(tx.now), id.to_string()], QueueView::read)
         .optional()?
         .ok_or_else(|| Error::not_found("Work queue not found"))
+}
+
+/// Whether a queue is polled and nothing waits in it for too long, in the reference's words (3.8.8).
+pub(crate) fn health(tx: &Tx<'_>, id: WorkQueueId) -> Result<Value, Error> {
+    let queue = read_by_id(tx, id)?;
+    let late: u32 = tx
+        .prepare_cached(
+            "SELECT count(*) FROM flow_run WHERE work_queue_id = ? AND state_name = 'Late'",
+        )?
+        .query_row([&queue.id], |row| row.get(0))?;
+    Ok(json!({
+        "healthy": late == 0 && queue.status == "READY",
+        "late_runs_count": late,
+        "last_polled": queue.last_polled,
+        "health_check_policy": { "maximum_late_runs": 0, "maximum_seconds_since_last_polled": 60 },
+    }))
 }
 
 /// Finds the queue of a name, and makes it when there is none, as a deployment does that names it.
@@ -227,7 +245,9 @@ pub(crate) fn update(
         update.concurrency_limit.changes(),
         update.concurrency_limit,
     ])?;
-    Ok(())
+    notices::statuses(tx)?;
+    let name = update.name.as_deref().unwrap_or(name);
+    notices::queue_updated(tx, &queue, &read(tx, pool, name)?)
 }
 
 /// Deletes a queue that is not its pool's default.
@@ -238,6 +258,7 @@ pub(crate) fn delete(tx: &Tx<'_>, pool: &str, name: &str) -> Result<(), Error> {
             "The default queue of a pool cannot be deleted.".to_owned(),
         ));
     }
+    notices::queue(tx, &queue, "deleted")?;
     tx.execute("DELETE FROM work_queue WHERE id = ?", [queue.id])?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
-use worker_api::types::{DeploymentId, FlowId, FlowRunId, ProposedState};
+use worker_api::types::{DeploymentId, FlowId, FlowRunId, ProposedState, State, StateType};
 
 use super::{
     Tx,
@@ -276,14 +276,7 @@ pub(crate) fn filter(
 
 /// How many flow runs meet a condition.
 pub(crate) fn count(tx: &Tx<'_>, condition: Condition) -> Result<u32, Error> {
-    let sql = format!(
-        "SELECT count(*) {FROM} {FILTERED} WHERE {}",
-        condition.sql()
-    );
-    let count = tx
-        .prepare_cached(&sql)?
-        .query_row(condition.values([]), |row| row.get(0))?;
-    Ok(count)
+    condition.count(tx, &format!("{FROM} {FILTERED}"))
 }
 
 /// The due flow runs of a queue, the longest due first.
@@ -312,22 +305,16 @@ pub(super) fn due(
     Ok(rows)
 }
 
-/// Whether a paused flow run gave its infrastructure up. One that is not paused is told so.
-pub(crate) fn is_suspended(tx: &Tx<'_>, id: FlowRunId) -> Result<bool, Error> {
-    let found: Option<(Option<String>, Option<bool>)> = tx
+/// The state of a flow run that is paused.
+pub(crate) fn find_pause(tx: &Tx<'_>, id: FlowRunId) -> Result<Option<State>, Error> {
+    let found: Option<Option<State>> = tx
         .prepare_cached(
-            "SELECT r.state_type, s.doc ->> '$.state_details.pause_reschedule' FROM flow_run r
-                LEFT JOIN flow_run_state s ON s.id = r.state_id WHERE r.id = ?",
+            "SELECT s.doc FROM flow_run r LEFT JOIN flow_run_state s ON s.id = r.state_id WHERE r.id = ?",
         )?
-        .query_row([id.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([id.to_string()], |row| states::json(row, 0))
         .optional()?;
-    match found {
-        None => Err(Error::not_found("Flow run not found")),
-        Some((Some(kind), suspended)) if kind == "PAUSED" => Ok(suspended == Some(true)),
-        Some(_) => Err(Error::Conflict(
-            "Cannot resume a flow run that is not paused.".to_owned(),
-        )),
-    }
+    let state = found.ok_or_else(|| Error::not_found("Flow run not found"))?;
+    Ok(state.filter(|state| state.kind == StateType::Paused))
 }
 
 /// Changes a flow run.

@@ -3,11 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
+use worker_api::types::WorkQueueId;
 
 use super::{
     Tx,
     filter::Page,
-    pools,
+    notices, pools,
     queues::{self, QueueView},
     runs::{self, RunView},
     value::{Micros, time},
@@ -58,7 +59,9 @@ pub(crate) fn poll(tx: &Tx<'_>, pool: &str, wanted: &Poll) -> Result<Vec<Schedul
         }
         queues.retain(|queue| names.contains(&queue.name));
     }
-    note(tx, &queues)?;
+    if note(tx, &queues)? {
+        notices::statuses(tx)?;
+    }
     if pool.is_paused {
         return Ok(Vec::new());
     }
@@ -89,7 +92,17 @@ pub(crate) fn poll(tx: &Tx<'_>, pool: &str, wanted: &Poll) -> Result<Vec<Schedul
     Ok(found)
 }
 
-fn note(tx: &Tx<'_>, queues: &[QueueView]) -> Result<(), Error> {
+/// The due flow runs of one queue, whatever the limits say: for people who look, and for clients that know no pools.
+pub(crate) fn of_queue(tx: &Tx<'_>, id: WorkQueueId, wanted: &Poll) -> Result<Vec<RunView>, Error> {
+    let queue = queues::read_by_id(tx, id)?;
+    let (limit, _) = wanted.page.bounds()?;
+    let window = (wanted.scheduled_after, wanted.scheduled_before);
+    runs::due(tx, &queue.id, window, limit)
+}
+
+/// Notes that queues were polled, and says whether that is news.
+fn note(tx: &Tx<'_>, queues: &[QueueView]) -> Result<bool, Error> {
+    let mut news = false;
     for queue in queues {
         let fresh = queue
             .last_polled
@@ -97,7 +110,8 @@ fn note(tx: &Tx<'_>, queues: &[QueueView]) -> Result<(), Error> {
         if !fresh {
             tx.prepare_cached("UPDATE work_queue SET last_polled = ? WHERE id = ?")?
                 .execute(params![Micros(tx.now), queue.id])?;
+            news |= queue.status == "NOT_READY";
         }
     }
-    Ok(())
+    Ok(news)
 }

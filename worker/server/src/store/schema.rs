@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::OpenError;
 
 /// Each step takes a database from the version of its index to the next; a step that was released is never edited.
-const STEPS: &[&str] = &[include_str!("schema/1.sql")];
+const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// Brings a database to the present version.
 pub(super) fn migrate(conn: &mut Connection) -> Result<(), OpenError> {

@@ -1,6 +1,6 @@
 //! States: a proposal is weighed with the facts of its flow run, and what was decided is stored.
 
-use std::str::FromStr;
+use std::{collections::BTreeSet, str::FromStr};
 
 use jiff::SignedDuration;
 use rusqlite::{OptionalExtension, Row, params};
@@ -78,7 +78,7 @@ const LOAD: &str = "SELECT r.name, r.deployment_id, r.infrastructure_pid, r.pare
     r.run_count, r.start_time, r.end_time, r.total_run_time, r.expected_start_time, r.next_scheduled_start_time,
     s.doc, d.id, d.name, d.concurrency_limit,
     CASE WHEN d.concurrency_limit IS NOT NULL THEN d.doc ->> '$.concurrency_options' END,
-    f.id, f.name, q.id, q.name, p.id, p.name, p.type, r.tags
+    f.id, f.name, q.id, q.name, p.id, p.name, p.type, r.tags, f.tags, d.doc ->> '$.tags'
     FROM flow_run r JOIN flow f ON f.id = r.flow_id
     LEFT JOIN flow_run_state s ON s.id = r.state_id
     LEFT JOIN deployment d ON d.id = r.deployment_id
@@ -128,7 +128,7 @@ impl Loaded {
                 work_queue: pair(row, 18)?,
                 work_pool: pair(row, 20)?,
                 work_pool_type: row.get(22)?,
-                tags: json(row, 23)?.unwrap_or_default(),
+                tags: tags(row, &[23, 24, 25])?,
             },
             deployment_id: row.get(1)?,
             has_infrastructure: row
@@ -219,7 +219,7 @@ pub(crate) fn propose(
         Decision::Store(stored) => {
             store(tx, &loaded, &stored)?;
             let event = Event::state_change(&loaded.subject, loaded.current.as_ref(), &stored);
-            tx.publish(event);
+            tx.publish(event)?;
             Ok(Outcome {
                 result: OrchestrationResult {
                     state: Some(stored.state),
@@ -296,6 +296,15 @@ fn pair(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<(String, String)
     let id: Option<String> = row.get(index)?;
     let name: Option<String> = row.get(index + 1)?;
     Ok(id.zip(name))
+}
+
+/// The tags of several columns, each once.
+fn tags(row: &Row<'_>, columns: &[usize]) -> rusqlite::Result<BTreeSet<String>> {
+    let mut tags = BTreeSet::new();
+    for column in columns {
+        tags.extend(json::<Vec<String>>(row, *column)?.unwrap_or_default());
+    }
+    Ok(tags)
 }
 
 fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<jiff::Timestamp>> {

@@ -150,14 +150,8 @@ pub(crate) fn filter(
 
 /// How many task runs meet a condition.
 pub(crate) fn count(tx: &Tx<'_>, condition: Condition) -> Result<u32, Error> {
-    let sql = format!(
-        "SELECT count(*) FROM task_run k LEFT JOIN flow_run r ON r.id = k.flow_run_id WHERE {}",
-        condition.sql()
-    );
-    let count = tx
-        .prepare_cached(&sql)?
-        .query_row(condition.values([]), |row| row.get(0))?;
-    Ok(count)
+    let from = "FROM task_run k LEFT JOIN flow_run r ON r.id = k.flow_run_id";
+    condition.count(tx, from)
 }
 
 /// Stores the state an engine says a task run is in.
@@ -197,7 +191,7 @@ pub(super) fn mirror(
 }
 
 /// Reads a task run out of an event of its engine. An event about anything else changes nothing.
-pub(crate) fn observe(tx: &Tx<'_>, event: &Value) -> Result<(), Error> {
+pub(crate) fn observe(tx: &Tx<'_>, event: &Map<String, Value>) -> Result<(), Error> {
     let named = event
         .get("event")
         .and_then(Value::as_str)
@@ -206,7 +200,8 @@ pub(crate) fn observe(tx: &Tx<'_>, event: &Value) -> Result<(), Error> {
         return Ok(());
     };
     let id = event
-        .pointer("/resource/prefect.resource.id")
+        .get("resource")
+        .and_then(|resource| resource.get("prefect.resource.id"))
         .and_then(Value::as_str)
         .and_then(|id| id.strip_prefix(EVENT))
         .and_then(|id| id.parse::<Uuid>().ok());

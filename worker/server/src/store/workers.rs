@@ -7,7 +7,7 @@ use worker_api::types::WorkerId;
 use super::{
     Tx,
     filter::{Condition, Field, Page},
-    pools,
+    notices, pools,
     value::Micros,
 };
 use crate::error::Error;
@@ -67,6 +67,18 @@ impl WorkerView {
     }
 }
 
+// === impl Heartbeat ===
+
+impl Heartbeat {
+    /// The heartbeat of a worker that says how often it will call.
+    pub(crate) fn of(name: String, interval_seconds: u32) -> Self {
+        Self {
+            name,
+            heartbeat_interval_seconds: Some(interval_seconds),
+        }
+    }
+}
+
 /// Notes that a worker lives; the first heartbeat makes its record.
 pub(crate) fn heartbeat(tx: &Tx<'_>, pool: &str, heartbeat: &Heartbeat) -> Result<(), Error> {
     let pool = pools::read(tx, pool)?;
@@ -81,6 +93,9 @@ pub(crate) fn heartbeat(tx: &Tx<'_>, pool: &str, heartbeat: &Heartbeat) -> Resul
         Micros(tx.now),
         heartbeat.heartbeat_interval_seconds.unwrap_or(INTERVAL),
     ])?;
+    if pool.status == "NOT_READY" {
+        notices::statuses(tx)?;
+    }
     Ok(())
 }
 

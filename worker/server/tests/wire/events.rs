@@ -1,5 +1,7 @@
 //! Events, over a socket each way.
 
+use std::net::SocketAddr;
+
 use axum::http::Method;
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -11,17 +13,24 @@ use tokio_tungstenite::{
 
 use crate::client::{Api, PATIENCE, id};
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-async fn connect(api: &Api, path: &str) -> Socket {
-    let url = format!("ws://{}/api{path}", api.server.address());
+/// Opens a socket and says nothing yet.
+pub(crate) async fn open(address: SocketAddr, path: &str) -> Socket {
+    let url = format!("ws://{address}/api{path}");
     let mut request = url.into_client_request().expect("a request");
     let protocol = HeaderValue::from_static("prefect");
     request
         .headers_mut()
         .insert("sec-websocket-protocol", protocol);
-    let (mut socket, answer) = connect_async(request).await.expect("a socket");
+    let (socket, answer) = connect_async(request).await.expect("a socket");
     assert_eq!(answer.headers()["sec-websocket-protocol"], "prefect");
+    socket
+}
+
+/// Opens a socket and says who it is.
+pub(crate) async fn connect(api: &Api, path: &str) -> Socket {
+    let mut socket = open(api.server.address(), path).await;
     say(&mut socket, json!({ "type": "auth", "token": null })).await;
     assert_eq!(
         hear(&mut socket).await,
@@ -30,13 +39,28 @@ async fn connect(api: &Api, path: &str) -> Socket {
     socket
 }
 
-async fn say(socket: &mut Socket, value: Value) {
+pub(crate) async fn say(socket: &mut Socket, value: Value) {
     let message = Message::text(value.to_string());
     socket.send(message).await.expect("the socket is open");
 }
 
+/// The code and the reason with which the server closes.
+pub(crate) async fn hear_close(socket: &mut Socket) -> (u16, String) {
+    let hearing = async {
+        while let Some(Ok(message)) = socket.next().await {
+            if let Message::Close(Some(frame)) = message {
+                return (frame.code.into(), frame.reason.to_string());
+            }
+        }
+        panic!("the server went away without a word");
+    };
+    tokio::time::timeout(PATIENCE, hearing)
+        .await
+        .expect("a close in time")
+}
+
 /// The next frame of text, or none when the server closed.
-async fn hear(socket: &mut Socket) -> Option<Value> {
+pub(crate) async fn hear(socket: &mut Socket) -> Option<Value> {
     let hearing = async {
         while let Some(Ok(message)) = socket.next().await {
             if let Message::Text(text) = message {
@@ -167,4 +191,49 @@ async fn a_stopping_server_ends_its_subscriptions() {
     let mut socket = subscribe(&api, json!({})).await;
     api.server.stop().await;
     assert_eq!(hear(&mut socket).await, None);
+}
+
+#[tokio::test]
+async fn events_are_listed_by_page_and_each_once() {
+    let api = Api::start().await;
+    let event = |number: usize| {
+        json!({ "occurred": format!("2026-01-01T00:00:{number:02}Z"), "event": format!("test.{}", number % 2),
+            "id": format!("0198f0c5-0000-7000-8000-0000000000{number:02}"), "resource": { "prefect.resource.id": "r" },
+            "related": [{ "prefect.resource.id": format!("n.{number}"), "prefect.resource.role": "number" }] })
+    };
+    let all: Vec<Value> = (10..17).map(event).collect();
+    api.send(Method::POST, "/events", Some(&json!(all))).await;
+    // A client that is not sure whether it was heard says it again.
+    api.send(Method::POST, "/events", Some(&json!(all))).await;
+    let query = json!({ "filter": { "event": { "prefix": ["test."] } }, "limit": 4 });
+    let first = api.post("/events/filter", query).await;
+    let count = |page: &Value| page["events"].as_array().map(Vec::len);
+    assert_eq!((count(&first), &first["total"]), (Some(4), &json!(7)));
+    assert_eq!(
+        first["events"][0]["related"][0]["prefect.resource.id"], "n.16",
+        "the newest comes first"
+    );
+    let next = first["next_page"].as_str().expect("there is more");
+    let path = next
+        .strip_prefix("http://api/api")
+        .expect("a URL of this API");
+    let second = api.get(path).await;
+    assert_eq!(
+        (count(&second), &second["next_page"]),
+        (Some(3), &Value::Null)
+    );
+    let query = json!({ "filter": { "event": { "name": ["test.1"] }, "related": { "id": ["n.11", "n.12"], "role": ["number"] } } });
+    assert_eq!(api.post("/events/filter", query).await["total"], 1);
+    let refused = api
+        .send(
+            Method::POST,
+            "/events/filter",
+            Some(&json!({ "limit": 51 })),
+        )
+        .await;
+    assert_eq!(refused.status, 422);
+    let refused = api
+        .send(Method::GET, "/events/filter/next?page-token=x", None)
+        .await;
+    assert_eq!(refused.status, 403);
 }

@@ -12,3 +12,4 @@ mod runs;
 mod schedules;
 mod storage;
 mod transitions;
+mod worker_channel;

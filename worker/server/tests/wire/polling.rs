@@ -169,12 +169,12 @@ async fn what_is_not_there_is_said_to_be_missing() {
             (status, &json!(detail))
         );
     }
-    let answer = api.send(Method::GET, "/artifacts/filter", None).await;
+    let answer = api.send(Method::GET, "/saved_searches/filter", None).await;
     assert_eq!(answer.status, 404);
     assert!(
         answer
             .text
-            .contains("the embedded API has no GET /api/artifacts/filter"),
+            .contains("the embedded API has no GET /api/saved_searches/filter"),
         "{}",
         answer.text
     );
