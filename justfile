@@ -13,6 +13,10 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --all-features -- -D warnings
 
+# Compare the golden corpus with the Prefect that a Python has; prints what changed.
+golden python *arguments:
+    {{ python }} tests/golden/generate.py --compare 3.8.8 {{ arguments }}
+
 # Measure what is shipped; prints numbers, judges none.
 bench:
     cargo build --profile dist -p worker-tests --bins

@@ -7,8 +7,10 @@ pub mod kind;
 pub mod manifest;
 pub mod policy;
 pub mod python;
+pub mod resolution;
 pub mod secret;
 pub mod settings;
+pub mod slug;
 pub mod template;
 
 mod lenient;

@@ -263,6 +263,13 @@ impl TemplateError {
     }
 }
 
+/// Whether there is a placeholder of any kind in a value.
+pub fn has_placeholder(value: &Value) -> bool {
+    let mut found = false;
+    placeholder::visit(value, &mut |_| found = true);
+    found
+}
+
 fn section<'a>(
     sections: &'a Map<String, Value>,
     name: &'static str,

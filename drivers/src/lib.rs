@@ -6,10 +6,13 @@
 pub mod command_line;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod docker;
 pub mod driver;
 #[cfg(any(test, feature = "conformance"))]
 pub mod fake;
+mod fields;
 pub mod job;
+pub mod kubernetes;
 mod lines;
 pub mod plan;
 pub mod subprocess;

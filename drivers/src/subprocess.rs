@@ -28,6 +28,7 @@ use crate::{
     plan::Plan as AnyPlan,
 };
 
+pub use options::Options;
 pub use plan::{Directory, Launch, Plan};
 pub use shim::run_if_shim;
 

@@ -1,15 +1,17 @@
 //! From a claimed flow run to a plan: deployment, flow, pool template, blocks and variables give one job configuration.
 //!
-//! Everything that turns what people wrote into a job is behind one function, `resolve`, because a server endpoint may do it one day
-//! (PrefectHQ/prefect#22859).
+//! What it becomes is said by one pure function, [`resolution::resolve`]; this is what asks the API for it, and the worker's own part.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use worker_api::types::{Deployment, Flow, FlowRun, LogLevel, WorkPool};
-use worker_config::template::{BaseJobTemplate, JobConfiguration, TemplateError};
+use worker_api::types::{Deployment, LogLevel};
+use worker_config::{
+    resolution::{self, Inputs, Resolution},
+    template::{BaseJobTemplate, Lookups},
+};
 use worker_drivers::{Environment, Job, Plan, Program, RunKey};
 
 use crate::{
@@ -78,14 +80,33 @@ async fn resolve(
     line: &mut Line,
     sources: Sources,
 ) -> Result<Resolved, NotStarted> {
+    warn_of_unknown_placeholders(services, &sources).await?;
+    let settings = services.job_environment.iter();
+    let settings = settings
+        .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+        .collect();
+    let ids = Ids::of(&sources);
+    let environment = environment_reader(services);
+    let inputs = inputs(services, &sources, &ids, &settings, &environment);
+    let mut lookups = Lookups::default();
+    let resolved = loop {
+        match resolution::resolve(&inputs, &lookups).map_err(|error| in_pool(services, &error))? {
+            Resolution::Done(resolved) => break *resolved,
+            Resolution::Needs(references) => {
+                lookups.extend(sources::look_up(services, line, &references).await?);
+            }
+        }
+    };
+    judge(services, sources.deployment, resolved)
+}
+
+/// Says which placeholders of the pool's template name no variable of it: they are most often spelling mistakes.
+async fn warn_of_unknown_placeholders(
+    services: &Services,
+    sources: &Sources,
+) -> Result<(), NotStarted> {
     let template = BaseJobTemplate::parse(&sources.pool.base_job_template)
         .map_err(|error| in_pool(services, &error))?;
-    let none = Map::new();
-    let deployed = sources
-        .deployment
-        .as_ref()
-        .map_or(&none, |one| &one.job_variables);
-    let given = sources.flow_run.job_variables.as_ref().unwrap_or(&none);
     for unknown in template.unknown_placeholders() {
         let message = format!(
             "The base job template of work pool '{}' uses {{{{ {unknown} }}}}, which is not among its variables.",
@@ -96,24 +117,7 @@ async fn resolve(
             .say(sources.flow_run.id, LogLevel::WARNING, message)
             .await;
     }
-    let filled = template
-        .fill(deployed, given, &environment_reader(services))
-        .map_err(|error| in_pool(services, &error))?;
-    let mut lookups = sources::look_up(services, line, &filled.references()).await?;
-    let with_blocks = filled
-        .with_blocks(&lookups)
-        .map_err(|error| in_pool(services, &error))?;
-    // What a block brought along may name variables of its own.
-    lookups.variables = sources::look_up(services, line, &with_blocks.references())
-        .await?
-        .variables;
-    let configuration = with_blocks
-        .complete(&lookups)
-        .map_err(|error| in_pool(services, &error))?;
-    let own = template
-        .merged_variables(deployed, given)
-        .map_err(|error| in_pool(services, &error))?;
-    assemble(services, sources, configuration, &own)
+    Ok(())
 }
 
 async fn pull_and_plan(
@@ -160,60 +164,101 @@ async fn pull_and_plan(
         .map_err(|error| NotStarted::Failed(chain(&error)))
 }
 
-/// Puts together what template, settings and identity say, without asking anybody.
-fn assemble(
-    services: &Services,
-    sources: Sources,
-    configuration: JobConfiguration,
-    own: &Map<String, Value>,
-) -> Result<Resolved, NotStarted> {
+/// What the API's objects are called, and all that names in templates may ask of them.
+struct Ids {
+    flow_run: String,
+    flow: String,
+    deployment: Option<String>,
+    pool: String,
+    flow_run_json: Value,
+    flow_json: Value,
+    no_variables: Map<String, Value>,
+}
+
+impl Ids {
+    fn of(sources: &Sources) -> Self {
+        Self {
+            flow_run: sources.flow_run.id.to_string(),
+            flow: sources.flow.id.to_string(),
+            deployment: sources.deployment.as_ref().map(|one| one.id.to_string()),
+            pool: sources.pool.id.to_string(),
+            flow_run_json: json(&sources.flow_run),
+            flow_json: json(&sources.flow),
+            no_variables: Map::new(),
+        }
+    }
+}
+
+/// What resolution is given. It knows nothing of the API's types.
+fn inputs<'a>(
+    services: &'a Services,
+    sources: &'a Sources,
+    ids: &'a Ids,
+    settings: &'a BTreeMap<String, String>,
+    environment: &'a (dyn Fn(&str) -> Option<String> + Sync),
+) -> Inputs<'a> {
     let Sources {
         flow_run,
         deployment,
         flow,
         pool,
     } = sources;
-    let invalid = |error: TemplateError| in_pool(services, &error);
+    let named = |id: &'a str, name: &'a str| resolution::Named { id, name };
+    Inputs {
+        kind: services.driver.kind(),
+        template: &pool.base_job_template,
+        flow_run: resolution::FlowRun {
+            named: named(&ids.flow_run, &flow_run.name),
+            job_variables: flow_run.job_variables.as_ref().unwrap_or(&ids.no_variables),
+            json: &ids.flow_run_json,
+        },
+        flow: resolution::Flow {
+            named: named(&ids.flow, &flow.name),
+            json: &ids.flow_json,
+        },
+        deployment: deployment
+            .as_ref()
+            .zip(ids.deployment.as_deref())
+            .map(|(one, id)| resolution::Deployment {
+                named: named(id, &one.name),
+                updated: one.updated,
+                job_variables: &one.job_variables,
+            }),
+        pool: named(&ids.pool, &pool.name),
+        worker: resolution::Worker {
+            id: None,
+            name: &services.identity.worker,
+        },
+        settings,
+        version: worker_api::REFERENCE_VERSION,
+        environment,
+    }
+}
+
+/// Reads what the worker itself wants to know of a resolved job.
+fn judge(
+    services: &Services,
+    deployment: Option<Deployment>,
+    resolved: resolution::Resolved,
+) -> Result<Resolved, NotStarted> {
+    let resolution::Resolved {
+        command,
+        name,
+        environment,
+        labels,
+        configuration,
+        variables,
+    } = resolved;
     let plain = deployment
         .as_ref()
         .is_none_or(|one| one.entrypoint.is_none())
-        || own.get("plain_command") == Some(&Value::Bool(true));
-    let failed = own.get("exit_state").and_then(Value::as_str) == Some("failed");
-    let mut environment: BTreeMap<String, String> = services
-        .job_environment
-        .iter()
-        .map(|(name, value)| (name.clone(), value.expose().to_owned()))
-        .collect();
-    environment.extend(identity_environment(
-        services,
-        &flow_run,
-        deployment.as_ref(),
-        &flow,
-    ));
-    for (name, value) in configuration.env().map_err(invalid)? {
-        // A null takes away what a lower layer set.
-        match value {
-            Some(value) => environment.insert(name, value),
-            None => environment.remove(&name),
-        };
-    }
-    let mut labels = identity_labels(services, &flow_run, deployment.as_ref(), &flow, &pool);
-    labels.extend(configuration.labels().map_err(invalid)?);
-    let name = configuration
-        .name(
-            &json(&flow),
-            &json(&flow_run),
-            &environment_reader(services),
-        )
-        .map_err(invalid)?
-        .unwrap_or_else(|| flow_run.name.clone());
-    let command = configuration.command().map_err(invalid)?;
+        || variables.get("plain_command") == Some(&Value::Bool(true));
+    let failed = variables.get("exit_state").and_then(Value::as_str) == Some("failed");
     if command.is_some() && !services.policy.allow_command {
         return Err(NotStarted::Failed(
             "a command of its own is not allowed by this worker's policy".to_owned(),
         ));
     }
-    let configuration = configuration.into_map();
     let shown = configuration.get("stream_output") != Some(&Value::Bool(false));
     let reporter = if plain {
         Reporter::Worker { failed }
@@ -230,66 +275,6 @@ fn assemble(
         labels,
         configuration,
     })
-}
-
-/// The identity variables of a job (`BaseJobConfiguration`, 3.8.8); each only when it is known.
-fn identity_environment(
-    services: &Services,
-    flow_run: &FlowRun,
-    deployment: Option<&Deployment>,
-    flow: &Flow,
-) -> BTreeMap<String, String> {
-    let mut variables = BTreeMap::from([
-        ("PREFECT__FLOW_RUN_ID".to_owned(), flow_run.id.to_string()),
-        (
-            "PREFECT__WORKER_NAME".to_owned(),
-            services.identity.worker.clone(),
-        ),
-        ("PREFECT__FLOW_ID".to_owned(), flow.id.to_string()),
-        ("PREFECT__FLOW_NAME".to_owned(), flow.name.clone()),
-    ]);
-    if let Some(deployment) = deployment {
-        variables.insert(
-            "PREFECT__DEPLOYMENT_ID".to_owned(),
-            deployment.id.to_string(),
-        );
-        variables.insert(
-            "PREFECT__DEPLOYMENT_NAME".to_owned(),
-            deployment.name.clone(),
-        );
-    }
-    variables
-}
-
-/// The identity labels of a job (`BaseJobConfiguration`, 3.8.8).
-fn identity_labels(
-    services: &Services,
-    flow_run: &FlowRun,
-    deployment: Option<&Deployment>,
-    flow: &Flow,
-    pool: &WorkPool,
-) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::new();
-    let mut label = |name: &str, value: String| labels.insert(format!("prefect.io/{name}"), value);
-    label("flow-run-id", flow_run.id.to_string());
-    label("flow-run-name", flow_run.name.clone());
-    label("version", worker_api::REFERENCE_VERSION.to_owned());
-    label("work-pool-name", pool.name.clone());
-    label("work-pool-id", pool.id.to_string());
-    label("worker-name", services.identity.worker.clone());
-    label("flow-id", flow.id.to_string());
-    label("flow-name", flow.name.clone());
-    if let Some(deployment) = deployment {
-        label("deployment-id", deployment.id.to_string());
-        label("deployment-name", deployment.name.clone());
-        if let Some(updated) = deployment.updated {
-            label(
-                "deployment-updated",
-                updated.to_string().replace('Z', "+00:00"),
-            );
-        }
-    }
-    labels
 }
 
 /// What the job runs.

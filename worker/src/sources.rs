@@ -40,13 +40,12 @@ pub(crate) async fn read(
 ) -> Result<Sources, NotStarted> {
     let client = &services.client;
     let id = FlowRunId(entry.key.flow_run);
-    let (flow_run, since) = match polled {
-        Some(Polled { flow_run, answered }) => (flow_run, answered),
-        None => {
-            let since = Instant::now();
-            let read = insist(line, || client.read_flow_run(id)).await?;
-            (read.map_err(|e| failed(&e))?, since)
-        }
+    let (flow_run, since) = if let Some(Polled { flow_run, answered }) = polled {
+        (flow_run, answered)
+    } else {
+        let since = Instant::now();
+        let read = insist(line, || client.read_flow_run(id)).await?;
+        (read.map_err(|e| failed(&e))?, since)
     };
     let deployment = match flow_run.deployment_id {
         None => None,

@@ -41,22 +41,41 @@ impl JobConfiguration {
     /// must not have the variable, wherever else it would come from.
     ///
     /// # Errors
-    /// [`TemplateError::Invalid`] when it is not an object, or a name in it is none that a variable can have. A Kubernetes template may have a list of variables here, which
-    /// is for that driver to read.
+    /// [`TemplateError::Invalid`] when it is not an object, or a name in it is none that a variable can have.
     pub fn env(&self) -> Result<BTreeMap<String, Option<String>>, TemplateError> {
         let env = self.object("env")?.into_iter().flatten();
-        env.map(|(name, value)| {
-            // Past this point it would be another variable than the one that was meant, or none.
-            if name.is_empty() || name.contains(['=', '\0']) {
+        env.map(|(name, value)| variable(name, value)).collect()
+    }
+
+    /// [`JobConfiguration::env`] of a Kubernetes pool, where it may also be a list as containers have it. Of a list, entries with a name and
+    /// a value count, and the last of a name; the others are for the driver to put into its manifest.
+    ///
+    /// # Errors
+    /// [`TemplateError::Invalid`] also when an entry of a list is not an object.
+    pub fn env_or_list(&self) -> Result<BTreeMap<String, Option<String>>, TemplateError> {
+        let Some(Value::Array(entries)) = self.0.get("env") else {
+            return self.env();
+        };
+        let mut env = BTreeMap::new();
+        for entry in entries {
+            let Value::Object(entry) = entry else {
                 return Err(TemplateError::invalid(
-                    format!("env.{name}"),
-                    "is not a name that an environment variable can have",
+                    "env",
+                    "each entry of the list must be an object with a name",
                 ));
+            };
+            match (entry.get("name"), entry.get("value")) {
+                (Some(Value::String(name)), Some(value)) => env.extend([variable(name, value)?]),
+                (Some(Value::String(_)) | None, _) => {}
+                (Some(_), _) => {
+                    return Err(TemplateError::invalid(
+                        "env",
+                        "a name in the list must be a text",
+                    ));
+                }
             }
-            let value = (!value.is_null()).then(|| python::str(value));
-            Ok((name.clone(), value))
-        })
-        .collect()
+        }
+        Ok(env)
     }
 
     /// The labels somebody configured.
@@ -117,6 +136,18 @@ impl JobConfiguration {
             Some(_) => Err(TemplateError::not_an_object(field)),
         }
     }
+}
+
+/// One environment variable. A name that none can have would past this point be another variable than the one that was meant, or none.
+fn variable(name: &str, value: &Value) -> Result<(String, Option<String>), TemplateError> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err(TemplateError::invalid(
+            format!("env.{name}"),
+            "is not a name that an environment variable can have",
+        ));
+    }
+    let value = (!value.is_null()).then(|| python::str(value));
+    Ok((name.to_owned(), value))
 }
 
 impl From<Map<String, Value>> for JobConfiguration {

@@ -43,6 +43,37 @@ impl References {
 
 // === impl Lookups ===
 
+impl Lookups {
+    /// Which of the references have not been looked up.
+    pub fn missing(&self, references: References) -> References {
+        let References {
+            mut blocks,
+            mut block_documents,
+            mut variables,
+        } = references;
+        blocks.retain(|block| !self.blocks.contains_key(block));
+        block_documents.retain(|id| !self.block_documents.contains_key(id));
+        variables.retain(|name| !self.variables.contains_key(name));
+        References {
+            blocks,
+            block_documents,
+            variables,
+        }
+    }
+
+    /// Adds what was looked up later.
+    pub fn extend(&mut self, later: Self) {
+        let Self {
+            blocks,
+            block_documents,
+            variables,
+        } = later;
+        self.blocks.extend(blocks);
+        self.block_documents.extend(block_documents);
+        self.variables.extend(variables);
+    }
+}
+
 impl fmt::Debug for Lookups {
     /// Names only: any value may hold a credential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

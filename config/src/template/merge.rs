@@ -21,6 +21,9 @@ pub(super) fn merge_job_variables(
             ("env", Some(Value::Object(env)), Value::Object(over)) => {
                 env.extend(over.iter().map(|(key, value)| (key.clone(), value.clone())));
             }
+            // Python's `dict.update` takes any of these for nothing to do.
+            ("env", Some(Value::Object(_)), Value::Array(_) | Value::String(_))
+                if !crate::python::is_truthy(value) => {}
             ("env", Some(Value::Object(_)), _) => {
                 return Err(TemplateError::not_an_object("job variable env"));
             }

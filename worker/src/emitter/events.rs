@@ -10,6 +10,7 @@ use worker_api::{
     REFERENCE_VERSION,
     types::{Deployment, Event, Flow, FlowRun, Resource},
 };
+use worker_config::slug::{self, slug};
 use worker_drivers::Outcome;
 
 /// Who speaks.
@@ -38,6 +39,13 @@ pub(super) struct Ended<'a> {
 
 /// How far apart two events may be for one to follow the other (3.8.8): the server holds back what comes too early for no longer.
 const TIGHT: SignedDuration = SignedDuration::from_mins(5);
+
+/// A name as it stands in a resource's id.
+const IN_ID: slug::Rules = slug::Rules {
+    longest: usize::MAX,
+    lowercase: true,
+    keep: &[],
+};
 
 // === impl Worker ===
 
@@ -98,7 +106,7 @@ impl Worker {
     }
 
     fn resource(&self) -> Resource {
-        let id = format!("prefect.worker.{}.{}", self.kind, slug(&self.name));
+        let id = format!("prefect.worker.{}.{}", self.kind, slug(&self.name, IN_ID));
         labels([
             ("prefect.resource.id", id),
             ("prefect.resource.name", self.name.clone()),
@@ -188,16 +196,6 @@ fn status_code(outcome: &Outcome) -> Option<String> {
         Outcome::OutOfMemory { .. } => Some("-9".to_owned()),
         Outcome::NeverStarted { .. } | Outcome::Lost { .. } => None,
     }
-}
-
-/// A name as it stands in a resource's id: ASCII, lower case, everything else one dash.
-fn slug(name: &str) -> String {
-    let ascii = deunicode::deunicode(name).to_ascii_lowercase();
-    let words = ascii.split(|c: char| !c.is_ascii_alphanumeric());
-    words
-        .filter(|word| !word.is_empty())
-        .collect::<Vec<_>>()
-        .join("-")
 }
 
 #[cfg(test)]

@@ -148,6 +148,6 @@ fn a_name_becomes_part_of_an_id_as_the_reference_makes_it() {
         ("--x--", "x"),
         ("", ""),
     ] {
-        assert_eq!(slug(name), id);
+        assert_eq!(slug(name, IN_ID), id);
     }
 }
