@@ -221,8 +221,13 @@ impl Column {
     #[track_caller]
     pub(crate) fn wait_for_rest(&self, ids: &[&str]) {
         let pid_of = |id: &&str| {
-            let answer = self.api.send("GET", &format!("/flow_runs/{id}"), None).ok()?;
-            answer.body["infrastructure_pid"].as_str().map(str::to_owned)
+            let answer = self
+                .api
+                .send("GET", &format!("/flow_runs/{id}"), None)
+                .ok()?;
+            answer.body["infrastructure_pid"]
+                .as_str()
+                .map(str::to_owned)
         };
         let executed: Vec<(&str, String)> = ids
             .iter()
@@ -271,7 +276,11 @@ impl Column {
     fn workers_say(&self) -> String {
         let workers = self.workers.borrow();
         let said = workers.iter().map(|(role, worker)| {
-            format!("\n--- worker {role}\n{}{}", worker.stdout(), worker.stderr())
+            format!(
+                "\n--- worker {role}\n{}{}",
+                worker.stdout(),
+                worker.stderr()
+            )
         });
         said.collect()
     }
@@ -307,7 +316,9 @@ fn copy_flows(to: &Path) {
     };
     let flows = root().join("tests/live/flows");
     for entry in fs::read_dir(flows).expect("the flows of the matrix are there") {
-        let file = entry.expect("a directory that was opened can be listed").path();
+        let file = entry
+            .expect("a directory that was opened can be listed")
+            .path();
         let name = file.file_name().and_then(|name| name.to_str());
         copy(&file, name.expect("we named the flows"));
     }

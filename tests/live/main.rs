@@ -3,9 +3,7 @@
 //! These tests fail when the Python environment is missing; `tests/run` makes it. They run one at a time.
 
 mod column;
-mod flow_run;
 mod matrix;
-mod parity;
 mod servers;
 mod skew;
 mod story;

@@ -30,9 +30,7 @@ fn four_pairs_of_worker_and_server_tell_the_same_stories() {
     let program = Program::new(PROGRAM);
     let (_embedded, embedded) = start_embedded(&program);
 
-    let began = std::time::Instant::now();
     let truth = play(&Column::new(server.api(), WorkerKind::Python, &python));
-    eprintln!("TRUTH {truth:#?} {:?}", began.elapsed());
     let mut findings = Vec::new();
     for (worker, kind, api) in [
         (WorkerKind::Ours, ServerKind::Prefect, server.api()),
@@ -40,9 +38,12 @@ fn four_pairs_of_worker_and_server_tell_the_same_stories() {
         (WorkerKind::Python, ServerKind::Embedded, embedded),
     ] {
         let stories = play(&Column::new(api, worker, &python));
-        eprintln!("COLUMN {worker:?} {kind:?} {:?}", began.elapsed());
         let found = compare(&truth, &stories, Expected::of(worker, kind));
-        findings.extend(found.into_iter().map(|line| format!("{worker:?} worker, {kind:?} server, {line}")));
+        findings.extend(
+            found
+                .into_iter()
+                .map(|line| format!("{worker:?} worker, {kind:?} server, {line}")),
+        );
     }
     assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
 }

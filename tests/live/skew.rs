@@ -48,11 +48,18 @@ fn assert_served(python: &Python) {
     let reader = Reader::when_settled(server.api());
     let story = |id: &str| reader.read(id, &Names::default());
     assert_told(&story(&greet), "COMPLETED Completed", "Hello Ada!");
-    assert_told(&story(&check), "FAILED Failed", "looking at the shelf: empty");
+    assert_told(
+        &story(&check),
+        "FAILED Failed",
+        "looking at the shelf: empty",
+    );
     // An engine of a year ago dies of the signal, and what it had not sent yet with it.
     assert_told(&story(&count), "CANCELLED Cancelled", "");
     assert_told(&story(&command), "COMPLETED Completed", "said by a command");
-    let states: Vec<&str> = items(&workers).iter().map(|worker| text(worker, "status")).collect();
+    let states: Vec<&str> = items(&workers)
+        .iter()
+        .map(|worker| text(worker, "status"))
+        .collect();
     assert_eq!(states, ["ONLINE"], "{workers}");
 }
 
@@ -61,7 +68,11 @@ fn assert_served(python: &Python) {
 fn assert_told(story: &Story, end: &str, line: &str) {
     let last = story["states"].last().map_or("", String::as_str);
     assert!(last.starts_with(end), "not {end}: {story:#?}");
-    let logs = story.iter().filter(|(aspect, _)| aspect.starts_with("log of"));
-    let has_line = logs.flat_map(|(_, lines)| lines).any(|logged| logged.ends_with(line));
+    let logs = story
+        .iter()
+        .filter(|(aspect, _)| aspect.starts_with("log of"));
+    let has_line = logs
+        .flat_map(|(_, lines)| lines)
+        .any(|logged| logged.ends_with(line));
     assert!(has_line, "no line {line:?}: {story:#?}");
 }

@@ -74,7 +74,11 @@ impl Reader {
         if keeps_events {
             wait::until("the last event can be read", DELAY, || {
                 let found = find_events(api, &resource).unwrap_or_default();
-                if found.is_empty() { Err("nothing") } else { Ok(()) }
+                if found.is_empty() {
+                    Err("nothing")
+                } else {
+                    Ok(())
+                }
             });
         }
         Self { api, keeps_events }
@@ -206,32 +210,45 @@ fn told(event: &Value, names: &Names) -> String {
     )
 }
 
-/// A resource as words: its id and its labels.
+/// A resource as words: its id, its name and its labels.
 fn part(resource: &Value, names: &Names) -> String {
     let id = names.hidden(text(resource, "prefect.resource.id"));
-    let is_task_run = id.starts_with("prefect.task-run.");
-    let mut words = vec![id];
-    for (key, value) in resource.as_object().into_iter().flatten() {
-        let value = label(key, value, names);
-        match key.as_str() {
-            "prefect.resource.id" => {}
-            // An id says what it is the id of.
-            "prefect.resource.role" if words[0].starts_with(&format!("prefect.{value}.")) => {}
-            // The name of a task run ends in letters by chance.
-            "prefect.resource.name" if is_task_run => {
-                let end = value.rfind('-').unwrap_or(value.len());
-                words.push(format!("'{}'", &value[..end]));
-            }
-            "prefect.resource.name" => words.push(format!("'{value}'")),
-            key => words.push(format!("{}={value}", key.trim_start_matches("prefect."))),
-        }
+    let mut name = names.hidden(text(resource, "prefect.resource.name"));
+    // The name of a task run ends in letters by chance.
+    if id.starts_with("prefect.task-run.") {
+        name.truncate(name.rfind('-').unwrap_or(name.len()));
     }
-    words.join(" ")
+    let mut labels: Vec<String> = resource
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, value)| match key.as_str() {
+            "prefect.resource.id" | "prefect.resource.name" => false,
+            // An id says what it is the id of.
+            "prefect.resource.role" => {
+                !id.starts_with(&format!("prefect.{}.", value.as_str().unwrap_or_default()))
+            }
+            _ => true,
+        })
+        .map(|(key, value)| {
+            let key_in_short = key.trim_start_matches("prefect.");
+            format!(" {key_in_short}={}", label(key, value, names))
+        })
+        .collect();
+    labels.sort();
+    let name = if name.is_empty() {
+        name
+    } else {
+        format!(" '{name}'")
+    };
+    format!("{id}{name}{}", labels.concat())
 }
 
 /// The value of a label, without what differs from run to run.
 fn label(key: &str, value: &Value, names: &Names) -> String {
-    let plain = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let plain = value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned);
     if key == "prefect.infrastructure.identifier" {
         return shape(&plain);
     }
@@ -263,11 +280,17 @@ fn fields(run: &Value, names: &Names) -> Vec<String> {
     });
     let pid = shape(text(run, "infrastructure_pid"));
     // A server keeps tags in no order.
-    let mut tags: Vec<&str> = items(&run["tags"]).iter().filter_map(Value::as_str).collect();
+    let mut tags: Vec<&str> = items(&run["tags"])
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     tags.sort_unstable();
     plain
         .chain(whether)
-        .chain([format!("infrastructure_pid={pid}"), format!("tags={tags:?}")])
+        .chain([
+            format!("infrastructure_pid={pid}"),
+            format!("tags={tags:?}"),
+        ])
         .collect()
 }
 

@@ -68,7 +68,11 @@ impl Python {
 
     fn at(directory: &str, variable: &str) -> Self {
         let root = std::env::var_os(variable).map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache").join(directory),
+            || {
+                Path::new(env!("CARGO_MANIFEST_DIR"))
+                    .join(".cache")
+                    .join(directory)
+            },
             PathBuf::from,
         );
         let python = Self { root };

@@ -71,6 +71,9 @@ fn lines_of_one_side_are_found_in_their_order() {
         unshared(&lines("a b c d"), &lines("a x c y d")),
         (lines("b"), lines("x y"))
     );
-    assert_eq!(unshared(&lines("a b"), &lines("b a")), (lines("a"), lines("a")));
+    assert_eq!(
+        unshared(&lines("a b"), &lines("b a")),
+        (lines("a"), lines("a"))
+    );
     assert_eq!(unshared(&[], &lines("a")), (vec![], lines("a")));
 }

@@ -65,7 +65,10 @@ fn main() {
     let server = PrefectServer::start(&python);
     let prefect = python.bin().join("prefect").display().to_string();
     let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("."));
-    let ours = own.with_file_name("worker-under-test").display().to_string();
+    let ours = own
+        .with_file_name("worker-under-test")
+        .display()
+        .to_string();
     let contender = |name, pool, path: &str, arguments| {
         let proxy = CountingProxy::start(server.api().address()).expect("loopback has a free port");
         Contender {
@@ -91,7 +94,16 @@ fn main() {
         .collect();
     say(&format!(
         "\n{:<26}{:>34}{:>20}{:>12}\n{:<26}{:>10}{:>12}{:>12}{:>20}{:>12}",
-        "", "due to claimed, seconds", "requests", "requests", "", "p50", "p90", "max", "an idle minute", "a flow run",
+        "",
+        "due to claimed, seconds",
+        "requests",
+        "requests",
+        "",
+        "p50",
+        "p90",
+        "max",
+        "an idle minute",
+        "a flow run",
     ));
     for (name, measured) in &measured {
         print_row(name, measured);
@@ -106,7 +118,14 @@ fn measure(contender: &Contender, api: Api) -> Measured {
     say(&format!("{} …", contender.name));
     let deployment = prepare(api, contender.pool);
     let mut arguments = contender.arguments.to_vec();
-    arguments.extend(["--pool", contender.pool, "--type", "process", "--name", contender.pool]);
+    arguments.extend([
+        "--pool",
+        contender.pool,
+        "--type",
+        "process",
+        "--name",
+        contender.pool,
+    ]);
     let worker = contender.program.start(&arguments);
     wait_for_poll(contender, &worker);
     pass(SETTLE);
@@ -118,7 +137,10 @@ fn measure(contender: &Contender, api: Api) -> Measured {
     let runs: Vec<Value> = (0..RUNS)
         .map(|_| {
             pass(GAP.mul_f64(chance.next()));
-            api.post(&format!("/deployments/{deployment}/create_flow_run"), &json!({}))
+            api.post(
+                &format!("/deployments/{deployment}/create_flow_run"),
+                &json!({}),
+            )
         })
         .collect();
     let mut waits: Vec<f64> = runs.iter().map(|run| wait_of(api, run)).collect();
@@ -145,7 +167,10 @@ fn prepare(api: Api, pool: &str) -> String {
 fn wait_for_poll(contender: &Contender, worker: &Running) {
     wait::until("the worker polls", BOUND, || {
         let counts = contender.proxy.take();
-        if counts.keys().any(|name| name.ends_with("get_scheduled_flow_runs")) {
+        if counts
+            .keys()
+            .any(|name| name.ends_with("get_scheduled_flow_runs"))
+        {
             Ok(())
         } else {
             Err(worker.stderr())
@@ -161,7 +186,9 @@ fn wait_of(api: Api, run: &Value) -> f64 {
         let states = api.get(&path);
         let states = states.as_array().map_or(&[][..], Vec::as_slice);
         let claim = states.iter().find(|state| text(state, "type") == "PENDING");
-        claim.map(|state| text(state, "timestamp").to_owned()).ok_or("not claimed")
+        claim
+            .map(|state| text(state, "timestamp").to_owned())
+            .ok_or("not claimed")
     });
     (second_of_day(&claimed) - second_of_day(text(run, "expected_start_time"))).rem_euclid(DAY)
 }
@@ -170,7 +197,9 @@ fn wait_of(api: Api, run: &Value) -> f64 {
 fn second_of_day(time: &str) -> f64 {
     let clock = time.split('T').nth(1).unwrap_or_default();
     let parts = clock.trim_end_matches(['Z', 'z']).split(':');
-    parts.fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().unwrap_or_default())
+    parts.fold(0.0, |sum, part| {
+        sum * 60.0 + part.parse::<f64>().unwrap_or_default()
+    })
 }
 
 fn print_row(name: &str, measured: &Measured) {
@@ -203,13 +232,20 @@ fn print_row(name: &str, measured: &Measured) {
 }
 
 fn print_requests(name: &str, measured: &Measured) {
-    say(&format!("\n{name}: what was asked, in {} idle minutes and for {RUNS} flow runs", IDLE.as_secs() / 60));
+    say(&format!(
+        "\n{name}: what was asked, in {} idle minutes and for {RUNS} flow runs",
+        IDLE.as_secs() / 60
+    ));
     let mut names: Vec<&String> = measured.idle.keys().chain(measured.busy.keys()).collect();
     names.sort_unstable();
     names.dedup();
     for request in names {
         let count = |counts: &BTreeMap<String, u32>| counts.get(request).copied().unwrap_or(0);
-        say(&format!("{:>8}{:>8}  {request}", count(&measured.idle), count(&measured.busy)));
+        say(&format!(
+            "{:>8}{:>8}  {request}",
+            count(&measured.idle),
+            count(&measured.busy)
+        ));
     }
 }
 
