@@ -152,3 +152,6 @@ fn whole_number_in(text: &str) -> Option<i64> {
 fn whole(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() < 1e15).then_some(number as i64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -548,7 +548,7 @@ def kubernetes(_, templates):
         [{"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}, {"name": "A", "value": "x"}], [{"name": "B", "value": "1"}, {"name": "A", "value": "$(B)"}],
         [{"name": "PREFECT_API_KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}], ["A=1"], [None], [5],
         [{"name": "PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR", "valueFrom": {"configMapKeyRef": {"name": "s", "key": "k"}}}],
-        [{"name": "PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR", "value": "mine"}], [{"name": "A", "value": "{{ prefect.variables.text }}"}],
+        [{"name": "PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR", "value": "mine"}], [{"valueFrom": {"fieldRef": {"fieldPath": "x"}}}], [{"name": "A", "value": "{{ prefect.variables.text }}"}],
         [{"name": "N", "value": 3}, {"name": "F", "value": True}],
     )  # fmt: skip
     for env in lists:

@@ -2,6 +2,8 @@
 
 use worker_config::DriverKind;
 
+use crate::corpus::Common;
+
 /// Cases of one reason.
 pub(crate) struct Deliberate {
     /// The kind of pool; none: all of them.
@@ -40,6 +42,31 @@ pub(crate) const DELIBERATE: &[Deliberate] = &[
         reason: "a kubeconfig that is the text of a file stays one until it is used",
     },
 ];
+
+#[test]
+fn each_of_them_is_about_some_case() {
+    let common = Common::read();
+    let kinds = [
+        DriverKind::Process,
+        DriverKind::Docker,
+        DriverKind::Kubernetes,
+    ];
+    let cases = kinds.map(|kind| (kind, common.cases(kind)));
+    for Deliberate {
+        kind,
+        cases: names,
+        reason,
+    } in DELIBERATE
+    {
+        for name in *names {
+            let mut met = cases
+                .iter()
+                .filter(|(one, _)| kind.is_none_or(|kind| kind == *one));
+            let met = met.any(|(_, cases)| cases.iter().any(|case| case.name.starts_with(name)));
+            assert!(met, "{name} is about no case: {reason}");
+        }
+    }
+}
 
 // === impl Deliberate ===
 

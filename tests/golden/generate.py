@@ -75,7 +75,8 @@ def compare(folder: pathlib.Path, show_all: bool) -> None:
             print(f"template {name}{place}: {old} -> {new}")
     for kind in KINDS:
         seen, changed, total = collections.Counter(), 0, 0
-        for line in (folder / f"{kind}.jsonl").read_text(encoding="utf-8").splitlines():
+        # Not `splitlines`: some cases have line separators of Unicode in them.
+        for line in (folder / f"{kind}.jsonl").read_text(encoding="utf-8").strip("\n").split("\n"):
             case = json.loads(line)
             total += 1
             stored = {"job": rebuilt(common["plain"][kind], case)} if "job" in case else {"error": case["error"]}

@@ -12,11 +12,12 @@ import os
 import platform
 import sys
 import warnings
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import SimpleNamespace
 from unittest import mock
 from uuid import UUID
 
+import prefect
 from prefect.client.schemas.objects import BlockDocument, Flow, FlowRun, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
@@ -52,11 +53,9 @@ def release() -> dict[str, str]:
 
 def default_templates() -> dict[str, dict]:
     """The templates that pools start with: a worker's own, and what the server offers in its UI."""
-    import prefect.server.api.collections_data as collections
-
-    views = next(iter(collections.__path__))
-    with open(os.path.join(views, "views", "aggregate-worker-metadata.json"), encoding="utf-8") as file:
-        offered = json.load(file)
+    # The file, and not its module: an old server does not start beside new packages.
+    views = Path(prefect.__file__).parent / "server/api/collections_data/views"
+    offered = json.loads((views / "aggregate-worker-metadata.json").read_text(encoding="utf-8"))
     found = {}
     for kind, (worker, _) in CLASSES.items():
         found[kind] = worker.get_default_base_job_template()

@@ -39,6 +39,33 @@ struct Resolved {
     configuration: Map<String, Value>,
 }
 
+/// What the API's objects are called, and all that names in templates may ask of them.
+struct Ids {
+    flow_run: String,
+    flow: String,
+    deployment: Option<String>,
+    pool: String,
+    flow_run_json: Value,
+    flow_json: Value,
+    no_variables: Map<String, Value>,
+}
+
+// === impl Ids ===
+
+impl Ids {
+    fn of(sources: &Sources) -> Self {
+        Self {
+            flow_run: sources.flow_run.id.to_string(),
+            flow: sources.flow.id.to_string(),
+            deployment: sources.deployment.as_ref().map(|one| one.id.to_string()),
+            pool: sources.pool.id.to_string(),
+            flow_run_json: json(&sources.flow_run),
+            flow_json: json(&sources.flow),
+            no_variables: Map::new(),
+        }
+    }
+}
+
 /// Resolves a claimed flow run, gets its code to where the job can have it, and plans the job.
 pub(crate) async fn plan(
     services: &Services,
@@ -162,31 +189,6 @@ async fn pull_and_plan(
         .driver
         .plan(&job, &services.policy)
         .map_err(|error| NotStarted::Failed(chain(&error)))
-}
-
-/// What the API's objects are called, and all that names in templates may ask of them.
-struct Ids {
-    flow_run: String,
-    flow: String,
-    deployment: Option<String>,
-    pool: String,
-    flow_run_json: Value,
-    flow_json: Value,
-    no_variables: Map<String, Value>,
-}
-
-impl Ids {
-    fn of(sources: &Sources) -> Self {
-        Self {
-            flow_run: sources.flow_run.id.to_string(),
-            flow: sources.flow.id.to_string(),
-            deployment: sources.deployment.as_ref().map(|one| one.id.to_string()),
-            pool: sources.pool.id.to_string(),
-            flow_run_json: json(&sources.flow_run),
-            flow_json: json(&sources.flow),
-            no_variables: Map::new(),
-        }
-    }
 }
 
 /// What resolution is given. It knows nothing of the API's types.

@@ -234,3 +234,6 @@ fn extras(
     }
     Ok((hosts, CreateKwargs(kwargs)))
 }
+
+#[cfg(test)]
+mod tests;

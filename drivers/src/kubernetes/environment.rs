@@ -21,11 +21,14 @@ pub(super) fn list(
     let special: Vec<&Map<String, Value>> = entries(configured)
         .filter(|entry| entry.contains_key("valueFrom"))
         .collect();
+    if special.iter().any(|entry| !entry.contains_key("name")) {
+        return Err(refused("env", "each entry of the list must have a name"));
+    }
     let mut values = prepared.clone();
     let about_sigterm =
         |entry: &&Map<String, Value>| entry.get("name") == Some(&SIGTERM_BEHAVIOR.into());
     let said = values.get(SIGTERM_BEHAVIOR);
-    let said_elsewhere = special.iter().any(|entry| about_sigterm(entry));
+    let said_elsewhere = special.iter().any(about_sigterm);
     // Beside entries that are no plain values the reference looks for the name only.
     let said = said_elsewhere || said.is_some_and(|said| !(said.is_empty() && special.is_empty()));
     let behavior = match (starts_one_pod, said) {

@@ -186,3 +186,6 @@ fn fields(metadata: &Map<String, Value>, name: &str) -> Result<Map<String, Value
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -325,3 +325,6 @@ fn lost(what: &str, reason: String) -> SocketError {
         reason,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -217,7 +217,9 @@ async fn in_the_cloud_there_is_no_csrf_token_and_the_worker_gets_an_id() {
     let asked = server.asked();
     let bodies: Vec<_> = asked.iter().map(Asked::json).collect();
     let plain = json!({ "name": "w", "heartbeat_interval_seconds": 30 });
-    let asking = json!({ "name": "w", "heartbeat_interval_seconds": 30, "return_id": true });
+    let mut asking = plain.clone();
+    asking["return_id"] = json!(true);
+    asking["metadata"] = crate::channel::metadata();
     // The first is refused and repeated without the question.
     assert_eq!(bodies, [asking.clone(), plain.clone(), asking, plain]);
     assert_eq!(client.worker_id().unwrap().to_string(), id);
