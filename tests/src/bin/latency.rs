@@ -5,7 +5,7 @@
 //! judge. Each worker reaches the server through a proxy of its own, so what is counted is what that worker asks.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     path::PathBuf,
     time::{Duration, Instant},
@@ -13,6 +13,7 @@ use std::{
 
 use serde_json::{Value, json};
 use worker_tests::{
+    files::root,
     http::Api,
     prefect::{PrefectServer, Python},
     program::{Program, Running},
@@ -20,8 +21,11 @@ use worker_tests::{
     wait,
 };
 
-/// How many flow runs are made for each worker, due at once.
+/// How many flow runs of a command are made for each worker, due at once.
 const RUNS: usize = 60;
+
+/// How many of a Python flow. Their engines talk past the proxy, so what is counted is the worker's.
+const FLOW_RUNS: usize = 40;
 
 /// The longest time between two of them; with less on average, so that none waits for another.
 const GAP: Duration = Duration::from_secs(5);
@@ -54,11 +58,15 @@ struct Contender {
 
 /// What was measured.
 struct Measured {
-    idle: BTreeMap<String, u32>,
-    busy: BTreeMap<String, u32>,
+    idle: Counts,
+    commands: Counts,
+    flows: Counts,
     /// From due to claimed, in seconds, sorted.
     waits: Vec<f64>,
 }
+
+/// Requests, and how often each was made.
+type Counts = BTreeMap<String, u32>;
 
 fn main() {
     let python = Python::installed();
@@ -92,19 +100,10 @@ fn main() {
         .iter()
         .map(|contender| (contender.name, measure(contender, server.api())))
         .collect();
-    say(&format!(
-        "\n{:<26}{:>34}{:>20}{:>12}\n{:<26}{:>10}{:>12}{:>12}{:>20}{:>12}",
-        "",
-        "due to claimed, seconds",
-        "requests",
-        "requests",
-        "",
-        "p50",
-        "p90",
-        "max",
-        "an idle minute",
-        "a flow run",
-    ));
+    say("\n                          due to claimed, seconds     requests in    requests for");
+    say(
+        "                               p50     p90     max    an idle minute     a command        a flow",
+    );
     for (name, measured) in &measured {
         print_row(name, measured);
     }
@@ -116,16 +115,29 @@ fn main() {
 /// Lets one worker be idle, then busy, then ends it.
 fn measure(contender: &Contender, api: Api) -> Measured {
     say(&format!("{} …", contender.name));
-    let deployment = prepare(api, contender.pool);
+    let pool = contender.pool;
+    api.post("/work_pools/", &json!({"name": pool, "type": "process"}));
+    let command = deploy(
+        api,
+        pool,
+        "true",
+        &json!({"job_variables": {"command": "true"}}),
+    );
+    let flow = deploy(
+        api,
+        pool,
+        "quick",
+        &json!({
+            "entrypoint": "quick.py:quick",
+            "path": ".",
+            "pull_steps": [{"prefect.deployments.steps.set_working_directory": {
+                "directory": root().join("tests/live/flows"),
+            }}],
+            "job_variables": {"env": {"PREFECT_API_URL": api.url()}},
+        }),
+    );
     let mut arguments = contender.arguments.to_vec();
-    arguments.extend([
-        "--pool",
-        contender.pool,
-        "--type",
-        "process",
-        "--name",
-        contender.pool,
-    ]);
+    arguments.extend(["--pool", pool, "--type", "process", "--name", pool]);
     let worker = contender.program.start(&arguments);
     wait_for_poll(contender, &worker);
     pass(SETTLE);
@@ -133,35 +145,55 @@ fn measure(contender: &Contender, api: Api) -> Measured {
     pass(IDLE);
     let idle = contender.proxy.take();
 
-    let mut chance = Chance(42);
-    let runs: Vec<Value> = (0..RUNS)
-        .map(|_| {
-            pass(GAP.mul_f64(chance.next()));
-            api.post(
-                &format!("/deployments/{deployment}/create_flow_run"),
-                &json!({}),
-            )
-        })
-        .collect();
+    let runs = make_runs(api, &command, RUNS);
     let mut waits: Vec<f64> = runs.iter().map(|run| wait_of(api, run)).collect();
     waits.sort_by(f64::total_cmp);
     pass(SETTLE);
+    let commands = contender.proxy.take();
+
+    for run in make_runs(api, &flow, FLOW_RUNS) {
+        wait_for_end(api, &run);
+    }
+    pass(SETTLE);
     Measured {
         idle,
-        busy: contender.proxy.take(),
+        commands,
+        flows: contender.proxy.take(),
         waits,
     }
 }
 
-/// A pool, and a deployment of a command that does nothing; its id.
-fn prepare(api: Api, pool: &str) -> String {
-    api.post("/work_pools/", &json!({"name": pool, "type": "process"}));
-    let flow = api.post("/flows/", &json!({"name": "nothing"}));
-    let deployment = api.post(
-        "/deployments/",
-        &json!({"name": pool, "flow_id": flow["id"], "work_pool_name": pool, "job_variables": {"command": "true"}}),
-    );
-    text(&deployment, "id").to_owned()
+/// Makes a deployment; its id.
+fn deploy(api: Api, pool: &str, flow: &str, more: &Value) -> String {
+    let mut body = more.clone();
+    body["flow_id"] = api.post("/flows/", &json!({"name": flow}))["id"].clone();
+    body["name"] = json!(format!("{pool}-{flow}"));
+    body["work_pool_name"] = json!(pool);
+    text(&api.post("/deployments/", &body), "id").to_owned()
+}
+
+/// Makes flow runs, one after another, at moments that are the same for each worker.
+fn make_runs(api: Api, deployment: &str, count: usize) -> Vec<Value> {
+    let mut chance = Chance(42);
+    let path = format!("/deployments/{deployment}/create_flow_run");
+    (0..count)
+        .map(|_| {
+            pass(GAP.mul_f64(chance.next()));
+            api.post(&path, &json!({}))
+        })
+        .collect()
+}
+
+fn wait_for_end(api: Api, run: &Value) {
+    let path = format!("/flow_runs/{}", text(run, "id"));
+    wait::until("the flow run has ended", BOUND, || {
+        let run = api.get(&path);
+        if run["end_time"].is_string() {
+            Ok(())
+        } else {
+            Err(run.to_string())
+        }
+    });
 }
 
 fn wait_for_poll(contender: &Contender, worker: &Running) {
@@ -203,7 +235,12 @@ fn second_of_day(time: &str) -> f64 {
 }
 
 fn print_row(name: &str, measured: &Measured) {
-    let Measured { idle, busy, waits } = measured;
+    let Measured {
+        idle,
+        commands,
+        flows,
+        waits,
+    } = measured;
     let at = |share: f64| {
         #[expect(
             clippy::cast_possible_truncation,
@@ -214,38 +251,44 @@ fn print_row(name: &str, measured: &Measured) {
         let index = ((waits.len() - 1) as f64 * share).round() as usize;
         waits[index]
     };
-    let regular = |name: &str| REGULAR.iter().any(|part| name.contains(part));
-    let of_runs: u32 = busy
-        .iter()
-        .filter(|(name, _)| !regular(name))
-        .map(|(_, count)| count)
-        .sum();
     let per_minute = f64::from(idle.values().sum::<u32>()) * 60.0 / IDLE.as_secs_f64();
-    let runs = u32::try_from(waits.len()).unwrap_or(u32::MAX);
     say(&format!(
-        "{name:<26}{:>10.2}{:>12.2}{:>12.2}{per_minute:>20.1}{:>12.1}",
+        "{name:<26}{:>8.2}{:>8.2}{:>8.2}{per_minute:>18.1}{:>14.1}{:>14.1}",
         at(0.5),
         at(0.9),
         at(1.0),
-        f64::from(of_runs) / f64::from(runs),
+        per_run(commands, RUNS),
+        per_run(flows, FLOW_RUNS),
     ));
+}
+
+/// How many requests each flow run took, beyond those that are made anyway.
+fn per_run(counts: &Counts, runs: usize) -> f64 {
+    let regular = |name: &str| REGULAR.iter().any(|part| name.contains(part));
+    let extra = counts.iter().filter(|(name, _)| !regular(name));
+    let extra: u32 = extra.map(|(_, count)| count).sum();
+    f64::from(extra) / f64::from(u32::try_from(runs).unwrap_or(u32::MAX))
 }
 
 fn print_requests(name: &str, measured: &Measured) {
     say(&format!(
-        "\n{name}: what was asked, in {} idle minutes and for {RUNS} flow runs",
+        "\n{name}: what was asked in {} idle minutes, for {RUNS} commands, for {FLOW_RUNS} Python flows",
         IDLE.as_secs() / 60
     ));
-    let mut names: Vec<&String> = measured.idle.keys().chain(measured.busy.keys()).collect();
-    names.sort_unstable();
-    names.dedup();
+    let Measured {
+        idle,
+        commands,
+        flows,
+        waits: _,
+    } = measured;
+    let names: BTreeSet<&String> = [idle, commands, flows]
+        .into_iter()
+        .flat_map(BTreeMap::keys)
+        .collect();
     for request in names {
-        let count = |counts: &BTreeMap<String, u32>| counts.get(request).copied().unwrap_or(0);
-        say(&format!(
-            "{:>8}{:>8}  {request}",
-            count(&measured.idle),
-            count(&measured.busy)
-        ));
+        let [idle, commands, flows] =
+            [idle, commands, flows].map(|counts| counts.get(request).copied().unwrap_or(0));
+        say(&format!("{idle:>8}{commands:>8}{flows:>8}  {request}"));
     }
 }
 
