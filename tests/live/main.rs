@@ -1,11 +1,13 @@
-//! The program beside the real thing: Prefect's own server, Prefect's own engine.
+//! The program beside the real thing: Prefect's own server, Prefect's own engine, Prefect's own worker.
 //!
 //! These tests fail when the Python environment is missing; `tests/run` makes it. They run one at a time.
 
-mod flow_run;
+mod column;
+mod matrix;
 mod official;
-mod parity;
 mod servers;
+mod skew;
+mod story;
 
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_worker-under-test");

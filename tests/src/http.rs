@@ -11,6 +11,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::wait;
+
 /// The longest a test's request may take; far above what a loaded machine needs.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -49,6 +51,11 @@ impl Api {
     /// The base URL, as `PREFECT_API_URL` wants it.
     pub fn url(&self) -> String {
         format!("http://{}{}", self.address, self.base)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Reads a path below the base URL.
@@ -112,9 +119,13 @@ impl Api {
 
     #[track_caller]
     fn must(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
-        let answer = self
-            .send(method, path, body)
-            .unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        // A Prefect server on SQLite says so when its database is locked, and has done nothing then.
+        let mut answer = Err(io::ErrorKind::NotConnected.into());
+        wait::holds(TIMEOUT, || {
+            answer = self.send(method, path, body);
+            answer.as_ref().map_or(true, |answer| answer.status != 503)
+        });
+        let answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
         assert!(
             (200..300).contains(&answer.status),
             "{method} {path}: {} {}",

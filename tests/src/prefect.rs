@@ -45,8 +45,34 @@ impl Python {
     ///
     /// When there is none: a live test does not pass because it could not run.
     pub fn installed() -> Self {
-        let root = std::env::var_os("WORKER_TESTS_VENV").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/venv"),
+        Self::at("venv", "WORKER_TESTS_VENV")
+    }
+
+    /// The same with the newest Prefect 3; `WORKER_TESTS_VENV_NEWEST` may name another.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn newest() -> Self {
+        Self::at("venv-newest", "WORKER_TESTS_VENV_NEWEST")
+    }
+
+    /// The same with a Prefect of about a year ago; `WORKER_TESTS_VENV_OLDEST` may name another.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn oldest() -> Self {
+        Self::at("venv-oldest", "WORKER_TESTS_VENV_OLDEST")
+    }
+
+    fn at(directory: &str, variable: &str) -> Self {
+        let root = std::env::var_os(variable).map_or_else(
+            || {
+                Path::new(env!("CARGO_MANIFEST_DIR"))
+                    .join(".cache")
+                    .join(directory)
+            },
             PathBuf::from,
         );
         let python = Self { root };
