@@ -1,12 +1,14 @@
 //! What an engine will be asked for: one variant per driver, plain data, compared whole in tests.
 
-use crate::{job::RunKey, subprocess};
+use crate::{docker, job::RunKey, subprocess};
 
 /// The plan of one attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
     /// A local subprocess.
     Subprocess(subprocess::Plan),
+    /// A Docker container.
+    Docker(Box<docker::Plan>),
     /// The scripted driver's.
     #[cfg(any(test, feature = "conformance"))]
     Fake(crate::fake::Plan),
@@ -19,6 +21,7 @@ impl Plan {
     pub fn key(&self) -> RunKey {
         match self {
             Self::Subprocess(plan) => plan.key,
+            Self::Docker(plan) => plan.key,
             #[cfg(any(test, feature = "conformance"))]
             Self::Fake(plan) => plan.key,
         }

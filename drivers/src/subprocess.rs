@@ -169,11 +169,10 @@ impl Driver for SubprocessDriver {
     }
 
     async fn submit(&self, plan: &AnyPlan) -> Result<Submitted, DriverError> {
-        let plan = match plan {
-            AnyPlan::Subprocess(plan) => plan.clone(),
-            #[cfg(any(test, feature = "conformance"))]
-            AnyPlan::Fake(_) => return Err(foreign_plan()),
+        let AnyPlan::Subprocess(plan) = plan else {
+            return Err(foreign_plan());
         };
+        let plan = plan.clone();
         self.blocking(move |shared| act::submit(shared, &plan))
             .await
     }
@@ -317,7 +316,6 @@ async fn run_blocking<T: Send + 'static>(
 }
 
 /// A plan that another driver made.
-#[cfg(any(test, feature = "conformance"))]
 fn foreign_plan() -> DriverError {
     DriverError::Unsupported {
         what: "a plan of another driver".to_owned(),

@@ -51,8 +51,8 @@ fn types_that_are_not_served_are_named_with_those_that_are() {
     for (pool, kind, said) in [
         (
             "boxes",
-            "docker",
-            "error: work pools of type 'docker' are not served by this release yet; it serves 'process'",
+            "kubernetes",
+            "error: work pools of type 'kubernetes' are not served by this release yet; it serves 'process' and 'docker'",
         ),
         (
             "agents",

@@ -5,6 +5,7 @@ use worker_api::{
     ApiError,
     types::{FlowRun, FlowRunId, LogLevel, OrchestrationStatus, ProposedState, StateType},
 };
+use worker_config::DriverKind;
 use worker_drivers::Outcome;
 
 use crate::{
@@ -103,7 +104,8 @@ impl Report {
             tracing::info!("a newer attempt has the flow run; this one has nothing to report");
             return Ok(());
         }
-        let (mut proposal, force) = match verdict(entry.reporter, end, &flow_run) {
+        let kind = services.driver.kind();
+        let (mut proposal, force) = match verdict(kind, entry.reporter, end, &flow_run) {
             Verdict::Leave => return Ok(()),
             Verdict::Propose(proposal) => (proposal, false),
             Verdict::Force(proposal) => (proposal, true),
@@ -170,7 +172,7 @@ async fn explain(services: &Services, id: FlowRunId, proposal: &ProposedState, e
 }
 
 /// Decides what the end means for the flow run. Pure.
-fn verdict(reporter: Reporter, end: &End, flow_run: &FlowRun) -> Verdict {
+fn verdict(kind: DriverKind, reporter: Reporter, end: &End, flow_run: &FlowRun) -> Verdict {
     let state = flow_run.state_type.clone().unwrap_or(StateType::Pending);
     if state.is_final() {
         return Verdict::Leave;
@@ -210,8 +212,8 @@ fn verdict(reporter: Reporter, end: &End, flow_run: &FlowRun) -> Verdict {
             tail,
             stopped: Stopped::No,
         } => match reporter {
-            Reporter::Worker { failed } => by_exit_code(outcome, tail, failed),
-            Reporter::Engine => unreported(outcome, tail, &state),
+            Reporter::Worker { failed } => by_exit_code(kind, outcome, tail, failed),
+            Reporter::Engine => unreported(kind, outcome, tail, &state),
         },
     }
 }
@@ -250,42 +252,52 @@ fn cancelled(end: &End) -> ProposedState {
     ProposedState::new(StateType::Cancelled).because(how)
 }
 
-fn by_exit_code(outcome: &Outcome, tail: &[String], failed: bool) -> Verdict {
+fn by_exit_code(kind: DriverKind, outcome: &Outcome, tail: &[String], failed: bool) -> Verdict {
     match outcome {
         Outcome::Exited { code: 0, .. } => {
             Verdict::Propose(ProposedState::new(StateType::Completed))
         }
         Outcome::Exited { .. } if failed => {
-            Verdict::Propose(ProposedState::new(StateType::Failed).because(crash(outcome, tail)))
+            let reason = crash(kind, outcome, tail);
+            Verdict::Propose(ProposedState::new(StateType::Failed).because(reason))
         }
-        _ => Verdict::Propose(ProposedState::new(StateType::Crashed).because(crash(outcome, tail))),
+        _ => {
+            let reason = crash(kind, outcome, tail);
+            Verdict::Propose(ProposedState::new(StateType::Crashed).because(reason))
+        }
     }
 }
 
 /// The engine has ended and the API does not know how: it died, it could not import the flow, or it left without a word.
-fn unreported(outcome: &Outcome, tail: &[String], state: &StateType) -> Verdict {
+fn unreported(kind: DriverKind, outcome: &Outcome, tail: &[String], state: &StateType) -> Verdict {
+    let what = match kind {
+        DriverKind::Process => "Process exited with status code: 0",
+        DriverKind::Docker | DriverKind::Kubernetes => {
+            "Flow run infrastructure exited with status code 0"
+        }
+    };
     let message = match outcome {
         Outcome::Exited { code: 0, .. } => with_last_line(
-            format!(
-                "Process exited with status code: 0, but never said how the flow run ended; it was left in state {state}."
-            ),
+            format!("{what}, but never said how the flow run ended; it was left in state {state}."),
             tail,
         ),
-        _ => crash(outcome, tail),
+        _ => crash(kind, outcome, tail),
     };
     Verdict::Propose(ProposedState::new(StateType::Crashed).because(message))
 }
 
-fn crash(outcome: &Outcome, tail: &[String]) -> String {
+fn crash(kind: DriverKind, outcome: &Outcome, tail: &[String]) -> String {
     let reason = match outcome {
         Outcome::Exited { code, .. } => {
-            format!("Process exited with status code: {code}.{}", meaning(*code))
+            format!("{}.{}", exited_with(kind, *code), meaning(*code))
         }
         Outcome::Signalled { signal, .. } => {
-            format!(
-                "Process exited with status code: -{signal}. {}",
-                describe_signal(*signal)
-            )
+            // A process's parent sees the signal, who looks at a container sees what a shell would say.
+            let code = match kind {
+                DriverKind::Process => -signal,
+                DriverKind::Docker | DriverKind::Kubernetes => 128 + signal,
+            };
+            format!("{}. {}", exited_with(kind, code), describe_signal(*signal))
         }
         other => {
             let mut text = describe(other);
@@ -296,6 +308,16 @@ fn crash(outcome: &Outcome, tail: &[String]) -> String {
         }
     };
     with_last_line(reason, tail)
+}
+
+/// As the reference says it, word for word: people have automations that read it.
+fn exited_with(kind: DriverKind, code: i32) -> String {
+    match kind {
+        DriverKind::Process => format!("Process exited with status code: {code}"),
+        DriverKind::Docker | DriverKind::Kubernetes => {
+            format!("Flow run infrastructure exited with non-zero status code {code}")
+        }
+    }
 }
 
 fn with_last_line(mut reason: String, tail: &[String]) -> String {

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use worker_api::types::{Deployment, LogLevel};
 use worker_config::{
+    DriverKind,
     resolution::{self, Inputs, Resolution},
     template::{BaseJobTemplate, Lookups},
 };
@@ -168,7 +169,12 @@ async fn pull_and_plan(
     } = resolved;
     // A command that is meant to run Prefect's engine pulls for itself, as it does under the reference.
     let delegated = command.is_some() && reporter == Reporter::Engine;
+    let inside = services.driver.kind() != DriverKind::Process;
     let code = match &deployment {
+        Some(deployment) if inside && is_in_job(deployment) => match reporter {
+            Reporter::Engine => Code::LeftToJob,
+            Reporter::Worker { failed: _ } => Code::InPlace,
+        },
         Some(deployment) if !delegated => pull::pull(services, line, entry, deployment).await?,
         _ => Code::InPlace,
     };
@@ -192,6 +198,25 @@ async fn pull_and_plan(
         .driver
         .plan(&job, &services.policy)
         .map_err(|error| NotStarted::Failed(chain(&error)))
+}
+
+/// Whether the code of a deployment is already where its job runs, for jobs with a file system of their own: nothing is fetched, or a step speaks of a
+/// directory that only the job has.
+fn is_in_job(deployment: &Deployment) -> bool {
+    let steps = deployment.pull_steps.iter().flatten();
+    let named = steps.flat_map(|step| step.iter().filter(|(_, inputs)| inputs.is_object()));
+    let mut fetches = false;
+    for (name, inputs) in named {
+        if name.ends_with(".set_working_directory") {
+            let directory = inputs.get("directory").and_then(Value::as_str);
+            if directory.is_some_and(|directory| directory.starts_with('/')) {
+                return true;
+            }
+        } else {
+            fetches = true;
+        }
+    }
+    !fetches && deployment.storage_document_id.is_none()
 }
 
 /// What resolution is given. It knows nothing of the API's types.

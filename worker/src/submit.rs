@@ -10,13 +10,13 @@ use tokio::{
 use worker_api::types::{
     FlowRunId, OrchestrationStatus, ProposedState, State, StateType, TransitionId,
 };
-use worker_drivers::{DriverError, Handle, Plan};
+use worker_drivers::{DriverError, Handle, Phase, Plan, Submitted};
 
 use crate::{
     claim::{self, Settled},
-    event::{Event, Order},
+    event::{Event, Observation, Order},
     journal::{Entry, NotStarted, Reporter},
-    line::Line,
+    line::{Line, Told},
     patience::Patience,
     services::Services,
     task,
@@ -39,10 +39,10 @@ pub(crate) async fn submit(
 ) -> Result<Handle, NotStarted> {
     let begun = Instant::now();
     let mut patience = Patience::new();
+    let mut said = None;
     loop {
         line.go_on()?;
-        // Not raced against orders: a submit that was dropped half-way would have to be searched for.
-        let error = match services.driver.submit(plan).await {
+        let error = match ask(services, line, plan).await? {
             Ok(submitted) => {
                 services.metrics.started(begun.elapsed());
                 return Ok(submitted.into_handle());
@@ -53,6 +53,12 @@ pub(crate) async fn submit(
             return Err(NotStarted::Failed(chain(&error)));
         }
         tracing::warn!(error = %chain(&error), "not started yet; trying again");
+        let message = format!("Not started yet, trying again: {}.", chain(&error));
+        if said.as_ref() != Some(&message) {
+            let flow_run = FlowRunId(plan.key().flow_run);
+            services.run_log.mention(flow_run, message.clone()).await;
+            said = Some(message);
+        }
         let wait = async {
             if let DriverError::Quota {
                 retry_after: Some(delay),
@@ -72,6 +78,37 @@ pub(crate) async fn submit(
     }
 }
 
+/// Asks the driver once, and passes on to the flow run's log what the job waits for before there is infrastructure: an image, as a rule.
+///
+/// Only such a wait ends with an order. A submit that was dropped anywhere else would have to be searched for.
+async fn ask(
+    services: &Services,
+    line: &mut Line,
+    plan: &Plan,
+) -> Result<Result<Submitted, DriverError>, NotStarted> {
+    let mut submitting = services.driver.submit(plan);
+    let mut waits = false;
+    loop {
+        if waits {
+            line.go_on()?;
+        }
+        let order = line.order();
+        let told = tokio::select! {
+            biased;
+            submitted = &mut submitting => return Ok(submitted),
+            told = line.told(order) => told,
+        };
+        if let Told::Observed(Observation::Phase(key, Phase::Pending(Some(reason)))) = told
+            && key == plan.key()
+        {
+            waits = true;
+            let flow_run = FlowRunId(key.flow_run);
+            let message = format!("Not started yet: {reason}.");
+            services.run_log.mention(flow_run, message).await;
+        }
+    }
+}
+
 /// Looks for infrastructure that an earlier process had asked for and may have got. Until the engine answers nothing is begun anew: the
 /// workspace may be in use.
 pub(crate) async fn find_started(
@@ -83,7 +120,10 @@ pub(crate) async fn find_started(
     loop {
         match services.driver.list_owned(&services.identity.owner).await {
             Ok(owned) => {
-                let found = owned.into_iter().find(|one| one.handle.key == entry.key);
+                // What was made and not started waits for nobody but us: it is submitted again, which finds it and starts it.
+                let found = owned.into_iter().find(|one| {
+                    one.handle.key == entry.key && !matches!(one.phase, Phase::Pending(_))
+                });
                 return found.map(|one| one.handle);
             }
             Err(error) => {

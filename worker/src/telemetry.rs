@@ -36,9 +36,14 @@ pub(crate) fn init(logging: &LoggingSettings) {
     });
 }
 
-/// The WebSocket library writes each frame at its lowest levels, and the first one on a socket has the credential.
+/// The WebSocket library writes each frame at its lowest levels, and the first one on a socket has the credential. The Docker client writes what it asks
+/// for, and that has the environment of jobs.
 fn tells_no_secret(line: &Metadata<'_>) -> bool {
-    !line.target().starts_with("tungstenite") || *line.level() <= Level::INFO
+    let tells = ["tungstenite", "bollard"];
+    !tells
+        .iter()
+        .any(|library| line.target().starts_with(library))
+        || *line.level() <= Level::INFO
 }
 
 /// An error with all its causes, once, from the outermost in: for where it leaves the program.

@@ -63,3 +63,23 @@ fn tag(image: &str) -> Result<Option<&str>, DriverError> {
     }
     Ok(tag)
 }
+
+/// The name with the tag that engines mean by none: asked for a name alone they would pull every tag there is.
+pub(super) fn with_tag(image: &str) -> String {
+    match tag(image) {
+        Ok(None) => format!("{image}:latest"),
+        Ok(Some("")) => format!("{image}latest"),
+        _ => image.to_owned(),
+    }
+}
+
+/// The registry an image comes from, as credentials are kept for it.
+pub(super) fn registry(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
+        _ => HUB,
+    }
+}
+
+/// The registry of names that begin with none.
+pub(super) const HUB: &str = "docker.io";

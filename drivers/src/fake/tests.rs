@@ -310,5 +310,6 @@ fn plan_owner(plan: &crate::Plan) -> Owner {
     match plan {
         crate::Plan::Fake(plan) => plan.owner.clone(),
         crate::Plan::Subprocess(plan) => plan.owner.clone(),
+        crate::Plan::Docker(plan) => plan.owner.clone(),
     }
 }

@@ -8,6 +8,7 @@ use worker_api::{Client, types::WorkPool};
 use worker_config::{DriverKind, Secret, settings::Settings};
 use worker_drivers::{
     Driver, Environment,
+    docker::{DockerDriver, DockerOptions, DockerSettings},
     subprocess::{Cgroups, SubprocessDriver, SubprocessOptions},
 };
 
@@ -25,6 +26,10 @@ use crate::{
     task, telemetry,
     worker::{self, Farewell},
 };
+
+/// The Python of the image that jobs get which name none. The reference takes its own interpreter's. We have none, and take one from the middle of those
+/// that Prefect has images for.
+const DEFAULT_PYTHON: &str = "python3.12";
 
 /// How many stages of shutdown may wait: there are no more.
 const STAGES: usize = 4;
@@ -53,7 +58,7 @@ pub(crate) async fn start(mut context: Context, out: Out) -> anyhow::Result<Exit
         None => find_kind(&api.client, &context.settings, &pool, out).await?,
     };
     use_api(&mut context.settings, &api);
-    let driver = driver(kind, &context.settings, &state_dir)?;
+    let driver = driver(kind, &context.settings, &state_dir).await?;
     let wish = wish(&context.settings, &pool, driver.as_ref())?;
     let first_term = first_term(&context.settings, &api);
     let (stages_tx, stages_rx) = mpsc::channel(STAGES);
@@ -82,7 +87,7 @@ pub(crate) async fn start(mut context: Context, out: Out) -> anyhow::Result<Exit
 }
 
 /// Makes the driver for a pool type.
-pub(crate) fn driver(
+pub(crate) async fn driver(
     kind: DriverKind,
     settings: &Settings,
     state_dir: &StateDir,
@@ -102,11 +107,36 @@ pub(crate) fn driver(
             }
             Ok(Arc::new(SubprocessDriver::new(options)?))
         }
-        DriverKind::Docker | DriverKind::Kubernetes => Err(Misconfigured(format!(
-            "work pools of type '{kind}' are not served by this release yet; it serves 'process'"
+        DriverKind::Docker => {
+            let options = docker_options(settings)?;
+            Ok(Arc::new(DockerDriver::connect(options).await?))
+        }
+        DriverKind::Kubernetes => Err(Misconfigured(format!(
+            "work pools of type '{kind}' are not served by this release yet; it serves 'process' and 'docker'"
         ))
         .into()),
     }
+}
+
+/// The engine that a `docker` in the same environment would speak to.
+fn docker_options(settings: &Settings) -> anyhow::Result<DockerOptions> {
+    let common = DockerSettings {
+        version: worker_api::REFERENCE_VERSION.to_owned(),
+        default_image: format!(
+            "prefecthq/prefect:{}-{DEFAULT_PYTHON}",
+            worker_api::REFERENCE_VERSION
+        ),
+        api_url: settings
+            .job_environment
+            .get("PREFECT_API_URL")
+            .map(|url| url.expose().to_owned()),
+        current_dir: std::env::current_dir()?,
+    };
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    DockerOptions::from_environment(common, &environment)
+        .map_err(|error| Misconfigured(telemetry::chain(&error)).into())
 }
 
 /// Tells jobs where the API is, which they could not know of an embedded one.

@@ -6,6 +6,10 @@ use super::*;
 
 const COMMAND: Reporter = Reporter::Worker { failed: false };
 
+fn verdict(reporter: Reporter, end: &End, flow_run: &FlowRun) -> Verdict {
+    super::verdict(DriverKind::Process, reporter, end, flow_run)
+}
+
 fn flow_run(state: &str) -> FlowRun {
     let id = uuid::Uuid::nil();
     serde_json::from_value(json!({"id": id, "name": "run", "flow_id": id, "state_type": state}))
@@ -150,5 +154,37 @@ fn a_confirmed_report_needs_no_other() {
     assert!(
         !is_told(&cancelled),
         "what was cancelled is looked at again"
+    );
+}
+
+#[test]
+fn a_container_is_spoken_of_in_the_words_of_its_reference() {
+    let said = |outcome| {
+        let end = job(outcome);
+        let verdict = super::verdict(
+            DriverKind::Docker,
+            Reporter::Engine,
+            &end,
+            &flow_run("RUNNING"),
+        );
+        proposed(verdict).1
+    };
+    let exited = said(Outcome::Exited {
+        code: 3,
+        reported: false,
+    });
+    assert_eq!(
+        exited,
+        "Flow run infrastructure exited with non-zero status code 3. Last output: last words"
+    );
+    let killed = said(Outcome::Signalled {
+        signal: 9,
+        by_us: false,
+    });
+    assert!(
+        killed.starts_with(
+            "Flow run infrastructure exited with non-zero status code 137. It was ended by SIGKILL"
+        ),
+        "{killed}"
     );
 }
