@@ -1,5 +1,7 @@
 //! From a plan to infrastructure that exists, and back: declare, submit, announce, destroy.
 
+use std::collections::HashSet;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 use tokio::{
@@ -39,10 +41,11 @@ pub(crate) async fn submit(
 ) -> Result<Handle, NotStarted> {
     let begun = Instant::now();
     let mut patience = Patience::new();
-    let mut said = None;
+    // As many as there are reasons, within the time that this may take.
+    let mut said = HashSet::new();
     loop {
         line.go_on()?;
-        let error = match ask(services, line, plan).await? {
+        let error = match ask(services, line, plan, &mut said).await? {
             Ok(submitted) => {
                 services.metrics.started(begun.elapsed());
                 return Ok(submitted.into_handle());
@@ -54,11 +57,7 @@ pub(crate) async fn submit(
         }
         tracing::warn!(error = %chain(&error), "not started yet; trying again");
         let message = format!("Not started yet, trying again: {}.", chain(&error));
-        if said.as_ref() != Some(&message) {
-            let flow_run = FlowRunId(plan.key().flow_run);
-            services.run_log.mention(flow_run, message.clone()).await;
-            said = Some(message);
-        }
+        mention_once(services, plan, &mut said, message).await;
         let wait = async {
             if let DriverError::Quota {
                 retry_after: Some(delay),
@@ -85,6 +84,7 @@ async fn ask(
     services: &Services,
     line: &mut Line,
     plan: &Plan,
+    said: &mut HashSet<String>,
 ) -> Result<Result<Submitted, DriverError>, NotStarted> {
     let mut submitting = services.driver.submit(plan);
     let mut waits = false;
@@ -102,10 +102,22 @@ async fn ask(
             && key == plan.key()
         {
             waits = true;
-            let flow_run = FlowRunId(key.flow_run);
             let message = format!("Not started yet: {reason}.");
-            services.run_log.mention(flow_run, message).await;
+            mention_once(services, plan, said, message).await;
         }
+    }
+}
+
+/// Says something in the flow run's log that a person wants to read once, however often it comes to pass.
+async fn mention_once(
+    services: &Services,
+    plan: &Plan,
+    said: &mut HashSet<String>,
+    message: String,
+) {
+    if said.insert(message.clone()) {
+        let flow_run = FlowRunId(plan.key().flow_run);
+        services.run_log.mention(flow_run, message).await;
     }
 }
 

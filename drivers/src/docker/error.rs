@@ -35,7 +35,11 @@ pub(super) fn message(error: &Error) -> String {
         Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
         Error::DockerStreamError { error } => error.trim().to_owned(),
         Error::RequestTimeoutError => "it did not answer in time".to_owned(),
-        other => with_sources(other),
+        other => {
+            let text = with_sources(other);
+            let detail = text.strip_prefix("Error in the hyper legacy client: ");
+            detail.unwrap_or(&text).to_owned()
+        }
     }
 }
 
@@ -66,7 +70,7 @@ pub(super) fn refusal(what: &str, error: &Error) -> DriverError {
     }
     match status {
         404 => DriverError::NotFound {
-            what: format!("{what}: {text}"),
+            what: format!("{what}: {}", text.trim_end_matches(" not found")),
         },
         // It is at its end, or at its beginning.
         502..=504 => unavailable(error),

@@ -36,6 +36,8 @@ struct Follower {
     frames: Option<Frames>,
     reading: Reading,
     ended: bool,
+    /// Whether it was said that the engine does not answer: once is enough.
+    complained: bool,
 }
 
 /// What was read of the two streams and is not told yet.
@@ -66,6 +68,7 @@ pub(super) fn follow(shared: Arc<Shared>, handle: &Handle, from: LogCursor) -> L
         frames: None,
         reading: Reading::default(),
         ended: false,
+        complained: false,
     };
     stream::unfold(follower, |mut follower| async move {
         let line = follower.next().await?;
@@ -87,20 +90,25 @@ impl Follower {
                 return None;
             }
             let Some(frames) = &mut self.frames else {
-                if let Err(error) = self.open() {
-                    return self.failed(error).await;
+                if let Err(error) = self.open()
+                    && let Some(said) = self.failed(error).await
+                {
+                    return Some(Err(said));
                 }
                 continue;
             };
             match frames.next().await {
-                Some(Ok(frame)) => self.reading.take(frame, self.cursor),
+                Some(Ok(frame)) => {
+                    self.complained = false;
+                    self.reading.take(frame, self.cursor);
+                }
                 Some(Err(error)) if error::is_missing(&error) => self.gone(),
                 Some(Err(error)) => {
                     // What the engine does not keep, under log drivers that cannot be read, it will not have later either.
                     if error::status(&error) == Some(501) {
                         self.unreadable(&error::message(&error));
-                    } else {
-                        return self.failed(error::unavailable(&error)).await;
+                    } else if let Some(said) = self.failed(error::unavailable(&error)).await {
+                        return Some(Err(said));
                     }
                 }
                 None => match self.has_ended().await {
@@ -113,7 +121,11 @@ impl Follower {
                         self.frames = None;
                         tokio::time::sleep(RETRY).await;
                     }
-                    Err(error) => return self.failed(error).await,
+                    Err(error) => {
+                        if let Some(said) = self.failed(error).await {
+                            return Some(Err(said));
+                        }
+                    }
                 },
             }
         }
@@ -142,11 +154,11 @@ impl Follower {
         Ok(matches!(phase, None | Some(Phase::Exited(_))))
     }
 
-    /// The engine may recover; meanwhile nobody is served in a busy loop.
-    async fn failed(&mut self, error: DriverError) -> Option<Result<LogLine, DriverError>> {
+    /// The engine may recover; meanwhile nobody is served in a busy loop. Gives the error back when it is the first.
+    async fn failed(&mut self, error: DriverError) -> Option<DriverError> {
         self.frames = None;
         tokio::time::sleep(RETRY).await;
-        Some(Err(error))
+        (!std::mem::replace(&mut self.complained, true)).then_some(error)
     }
 
     fn gone(&mut self) {

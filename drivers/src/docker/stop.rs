@@ -15,10 +15,11 @@ use crate::{
     job::{Handle, Intent, RunKey, StopRequest},
 };
 
-/// How long Prefect's own runner inside a container has to see by itself that its flow run is to be cancelled, and to run its hooks, before it is
-/// asked to end: a signal would have it say that it crashed. It hears of it at once over its socket, and looks every 10 s without one
-/// (`PREFECT_RUNNER_POLL_FREQUENCY`, 3.8.8).
-const RUNNER_SEES: Duration = Duration::from_secs(15);
+/// How long Prefect's own runner inside a container has between being asked to end and being forced, once the grace is over.
+///
+/// It sees by itself that its flow run is to be cancelled, at once over its socket and every 10 s without one (`PREFECT_RUNNER_POLL_FREQUENCY`, 3.8.8),
+/// ends the flow, runs its hooks and reports. A signal in the middle of that would have it say that it crashed, so the whole grace is its own.
+const RUNNER_ENDS: Duration = Duration::from_secs(8);
 
 /// How long to wait before the engine is asked again to force an end.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -62,11 +63,11 @@ pub(super) async fn stop(
     let label = |name: &str| Some(config?.labels.as_ref()?.get(name)?.as_str());
     let sees_by_itself = request.intent == Intent::Cancel && label(PROGRAM_LABEL) == Some(RUNNER);
     let polite = config.and_then(|config| config.stop_signal.clone());
-    let forced_at = Instant::now() + request.grace;
-    let asked_at = if sees_by_itself {
-        Instant::now() + RUNNER_SEES.min(request.grace / 2)
+    let grace_ends = Instant::now() + request.grace;
+    let forced_at = if sees_by_itself {
+        grace_ends + RUNNER_ENDS
     } else {
-        Instant::now()
+        grace_ends
     };
     let known = lock(&shared.stops)
         .get(&handle.key)
@@ -85,7 +86,8 @@ pub(super) async fn stop(
         signal(shared, &id, polite.as_deref().unwrap_or("SIGTERM")).await?;
         return Ok(());
     }
-    let asked = sees_by_itself.then(|| (polite.unwrap_or_else(|| "SIGTERM".to_owned()), asked_at));
+    let asked =
+        sees_by_itself.then(|| (polite.unwrap_or_else(|| "SIGTERM".to_owned()), grace_ends));
     remember(
         shared,
         handle.key,

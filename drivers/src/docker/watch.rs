@@ -8,8 +8,13 @@ use std::{
 
 use bollard::{models::EventMessage, query_parameters::EventsOptions};
 use futures::stream::{self, BoxStream, StreamExt as _};
+use jiff::Timestamp;
 use tokio::{
-    sync::broadcast::{self, error::RecvError},
+    sync::{
+        broadcast::{self, error::RecvError},
+        mpsc,
+    },
+    task::AbortHandle,
     time::Instant,
 };
 
@@ -32,6 +37,9 @@ const PULSE_LIMIT: Duration = Duration::from_secs(5);
 const LIST_AGAIN: Duration = Duration::from_secs(30);
 /// How long to wait before an engine that did not answer is asked again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How many events of the engine may wait for a slow consumer: the ends of as many jobs. More wait in the engine, as long as it keeps them.
+const EVENTS: usize = 1024;
 
 /// The oldest API this driver speaks: that of Docker 20.10.
 const OLDEST_API: (u32, u32) = (1, 41);
@@ -121,15 +129,29 @@ struct Events {
     owner: Owner,
     notices: broadcast::Receiver<Notice>,
     /// None: it is to be opened.
-    watch: Option<BoxStream<'static, Result<EventMessage, bollard::errors::Error>>>,
+    watch: Option<Watch>,
     /// The attempts whose end was told.
     ended: HashSet<RunKey>,
     list_at: Instant,
 }
 
+/// The engine's events, taken in by a task of their own: the engine keeps few for whom is slow, and the request is on its way before anybody listens.
+struct Watch {
+    events_rx: mpsc::Receiver<Said>,
+    pump: AbortHandle,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.pump.abort();
+    }
+}
+
+type Said = Result<EventMessage, bollard::errors::Error>;
+
 /// What is heard next.
 enum Heard {
-    Engine(Option<Result<EventMessage, bollard::errors::Error>>),
+    Engine(Option<Said>),
     Notice(Result<Notice, RecvError>),
     TimeToList,
 }
@@ -146,7 +168,7 @@ impl Events {
                 // Late as it may be: a consumer that was away for long gets everything anew.
                 biased;
                 () = tokio::time::sleep_until(self.list_at) => Heard::TimeToList,
-                event = watch.next() => Heard::Engine(event),
+                event = watch.events_rx.recv() => Heard::Engine(event),
                 notice = self.notices.recv() => Heard::Notice(notice),
             };
             let told = match heard {
@@ -196,11 +218,20 @@ impl Events {
         ]);
         let options = EventsOptions {
             // By the engine's clock, which is not ours.
-            since: info.system_time,
+            since: info.system_time.as_deref().and_then(unix_time),
             until: None,
             filters: Some(filters),
         };
-        let watch = self.shared.work()?.events(Some(options)).boxed();
+        let mut events = self.shared.work()?.events(Some(options)).boxed();
+        let (events_tx, events_rx) = mpsc::channel(EVENTS);
+        let pump = self.shared.spawn(async move {
+            while let Some(event) = events.next().await {
+                if events_tx.send(event).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let watch = Watch { events_rx, pump };
         let owned = self.list().await?;
         self.watch = Some(watch);
         Ok(self.snapshot(owned))
@@ -285,6 +316,16 @@ impl Events {
             phase: Phase::Exited(outcome),
         }))
     }
+}
+
+/// A time as the engine wants it in filters: seconds since 1970, with nanoseconds behind a point.
+fn unix_time(text: &str) -> Option<String> {
+    let time: Timestamp = text.parse().ok()?;
+    Some(format!(
+        "{}.{:09}",
+        time.as_second(),
+        time.subsec_nanosecond()
+    ))
 }
 
 /// The end of a job whose container somebody else took away while it ran.

@@ -1,8 +1,10 @@
 //! The Docker driver on a real engine.
 //!
-//! `WORKER_TEST_DOCKER_HOST` says where the engine is; `tests/docker/engine` starts one that has the image these tests use. Without it they fail: they are
-//! asked for by name.
+//! `WORKER_TEST_DOCKER_HOST` says where the engine is; `tests/docker/engine start` starts one that has the image these tests use. They fail without: who
+//! wants them turns on the feature `docker-engine`.
 
+mod containers;
+mod registry;
 mod subject;
 
 use subject::DockerSubject;

@@ -10,7 +10,11 @@ use std::{
 use async_trait::async_trait;
 use bollard::{
     API_DEFAULT_VERSION, Docker,
-    query_parameters::{InspectContainerOptions, ListContainersOptions, TopOptions},
+    models::ContainerCreateBody,
+    query_parameters::{
+        CreateContainerOptions, InspectContainerOptions, ListContainersOptions,
+        RemoveContainerOptions, TopOptions,
+    },
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -93,7 +97,68 @@ impl DockerSubject {
         way.spawn(pass_on(listener, self.engine.clone()));
     }
 
-    async fn containers(&self, key: RunKey) -> Vec<String> {
+    /// A client whose credentials a registry can read, which bollard's are not always.
+    pub(crate) fn registry_client(&self) -> Docker {
+        self.client().with_request_modifier(|mut request| {
+            if let Some(value) = request.headers_mut().get_mut("X-Registry-Auth") {
+                let spelled = value
+                    .to_str()
+                    .expect("it is text")
+                    .replace('+', "-")
+                    .replace('/', "_");
+                *value = spelled.parse().expect("it is text");
+            }
+            request
+        })
+    }
+
+    /// What the engine calls the container of a job.
+    pub(crate) async fn name_of(&self, key: RunKey) -> String {
+        let container = self.only_container(key).await;
+        let shown = self
+            .client()
+            .inspect_container(&container, None::<InspectContainerOptions>)
+            .await;
+        shown.expect("it is there").name.expect("it has a name")
+    }
+
+    /// Does what `docker rm -f` does.
+    pub(crate) async fn remove_from_outside(&self, key: RunKey) {
+        let container = self.only_container(key).await;
+        let options = RemoveContainerOptions {
+            force: true,
+            ..RemoveContainerOptions::default()
+        };
+        let removed = self
+            .client()
+            .remove_container(&container, Some(options))
+            .await;
+        removed.expect("it was there");
+    }
+
+    /// Leaves what a worker leaves that dies between making a container and starting it.
+    pub(crate) async fn create_only(&self, key: RunKey, owner: &Owner) {
+        let body = json!({
+            "Image": IMAGE,
+            "Cmd": ["sleep", "3600"],
+            "Labels": {"io.prefect-worker.job": key.to_string(), "io.prefect-worker.owner": owner.0},
+            "HostConfig": {"NetworkMode": "none"},
+        });
+        let body: ContainerCreateBody = serde_json::from_value(body).expect("it is one");
+        let created = self
+            .client()
+            .create_container(None::<CreateContainerOptions>, body)
+            .await;
+        created.expect("it can be made");
+    }
+
+    async fn only_container(&self, key: RunKey) -> String {
+        let mut containers = self.containers(key).await;
+        assert_eq!(containers.len(), 1);
+        containers.remove(0)
+    }
+
+    pub(crate) async fn containers(&self, key: RunKey) -> Vec<String> {
         let label = format!("io.prefect-worker.job={key}");
         let options = ListContainersOptions {
             all: true,

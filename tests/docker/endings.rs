@@ -1,0 +1,175 @@
+//! All the ways in which a container ends, or never begins, and what the run page says of each.
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use worker_tests::wait;
+
+use crate::stage::{BOUND, POOL, Stage, containers_of, docker};
+
+#[test]
+fn a_run_page_says_how_its_container_ended_or_why_it_never_began() {
+    let stage = Stage::set();
+    let forever = "x=a; while :; do x=$x$x; done";
+    let eats = format!("sh -c '{forever}'");
+    let limit = json!({"mem_limit": "32m", "memswap_limit": "32m", "container_create_kwargs": {}});
+    let bare = json!({"container_create_kwargs": {}});
+    let cases: [(&str, Value, &str, &[&str]); 8] = [
+        ("echo fine", json!({}), "Completed", &[]),
+        (
+            "sh -c 'echo before; echo why >&2; exit 3'",
+            json!({}),
+            "Crashed",
+            &["non-zero status code 3", "Last output: why"],
+        ),
+        (&eats, limit, "Crashed", &["out of memory (OOM)", "32 MiB"]),
+        (
+            "no-such-program --fast",
+            bare,
+            "Crashed",
+            &[
+                "Failed to submit flow run to infrastructure",
+                "'no-such-program'",
+                "not found",
+            ],
+        ),
+        (
+            "true",
+            json!({"image": "worker-test/nowhere:1"}),
+            "Crashed",
+            &["Failed to submit", "'worker-test/nowhere:1'", "not found"],
+        ),
+        (
+            "true",
+            json!({"networks": ["no-such-network"]}),
+            "Crashed",
+            &["Failed to submit", "no-such-network"],
+        ),
+        (
+            "true",
+            json!({"mem_limit": "1GiB"}),
+            "Crashed",
+            &["Failed to submit", "mem_limit"],
+        ),
+        (
+            "true",
+            json!({"container_create_kwargs": {"restart_policy": {"Name": "always"}}}),
+            "Crashed",
+            &["Failed to submit", "restart_policy"],
+        ),
+    ];
+    let runs: Vec<String> = cases
+        .iter()
+        .map(|(command, more, ..)| stage.run(command, more))
+        .collect();
+    let worker = stage.worker();
+    let running = worker.start(&["--pool", POOL]);
+    for (run, (command, more, state, says)) in runs.iter().zip(&cases) {
+        let (ended, message) = stage.wait_for_end(run, &running);
+        assert_eq!(&ended, state, "{command} {more}: {message}");
+        for said in *says {
+            assert!(
+                message.contains(said),
+                "{command} {more}: no {said:?} in {message:?}"
+            );
+        }
+        let gone = || containers_of(run, true).is_empty();
+        assert!(wait::holds(BOUND, gone), "{command}: its container is left");
+    }
+    let log = stage.log(&runs[1]);
+    for said in [
+        "before",
+        "why",
+        "The last lines of its output:\nbefore\nwhy",
+    ] {
+        assert!(log.contains(said), "no {said:?} in {log}");
+    }
+}
+
+#[test]
+fn what_others_do_to_a_container_is_told_once() {
+    let stage = Stage::set();
+    let runs: Vec<String> = (0..2).map(|_| stage.run("sleep 600", &json!({}))).collect();
+    let worker = stage.worker();
+    let running = worker.start(&["--pool", POOL]);
+    let killed = stage.wait_for_container(&runs[0], &running);
+    let removed = stage.wait_for_container(&runs[1], &running);
+    docker(&["kill", "--signal", "KILL", &killed]);
+    docker(&["rm", "--force", &removed]);
+    for run in &runs {
+        let (state, message) = stage.wait_for_end(run, &running);
+        assert_eq!(state, "Crashed", "{message}");
+        assert!(message.contains("137"), "{message}");
+    }
+}
+
+#[test]
+fn a_cancelled_run_ends_politely_or_by_force() {
+    let stage = Stage::set();
+    let polite = "sh -c 'trap \"echo tidied; exit 0\" TERM; echo up; while :; do sleep 0.1; done'";
+    let deaf = "sh -c 'trap \"\" TERM; echo up; while :; do sleep 0.1; done'";
+    let runs = [polite, deaf].map(|command| stage.run(command, &json!({})));
+    let worker = stage.worker();
+    let running = worker.start(&["--pool", POOL]);
+    for run in &runs {
+        wait::until("the job is up", BOUND, || {
+            let log = stage.log(run);
+            if log.contains("up") {
+                Ok(())
+            } else {
+                Err(running.stderr())
+            }
+        });
+        stage.cancel(run);
+    }
+    let (state, message) = stage.wait_for_end(&runs[0], &running);
+    assert_eq!(
+        (state.as_str(), message.contains("code 0")),
+        ("Cancelled", true),
+        "{message}"
+    );
+    assert!(stage.log(&runs[0]).contains("tidied"));
+    let (state, message) = stage.wait_for_end(&runs[1], &running);
+    assert_eq!(
+        (state.as_str(), message.contains("SIGKILL")),
+        ("Cancelled", true),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_worker_that_dies_leaves_its_containers_to_the_next() {
+    let stage = Stage::set();
+    let commands = [
+        "sh -c 'sleep 1; exit 0'",
+        "sh -c 'sleep 1; exit 4'",
+        "sleep 600",
+    ];
+    let runs = commands.map(|command| stage.run(command, &json!({})));
+    let worker = stage.worker();
+    let first = worker.start(&["--pool", POOL, "--name", "ada"]);
+    for run in &runs {
+        wait::until("a container is there", BOUND, || {
+            containers_of(run, true).pop().ok_or_else(|| first.stderr())
+        });
+    }
+    let last = stage.wait_for_container(&runs[2], &first);
+    first.signal(Signal::SIGKILL);
+    first.finish();
+    let over =
+        || containers_of(&runs[0], false).is_empty() && containers_of(&runs[1], false).is_empty();
+    assert!(wait::holds(BOUND, over), "they do not end");
+
+    let second = worker.start(&["--pool", POOL, "--name", "ada"]);
+    let (state, _) = stage.wait_for_end(&runs[0], &second);
+    assert_eq!(state, "Completed");
+    let (state, message) = stage.wait_for_end(&runs[1], &second);
+    assert_eq!(
+        (state.as_str(), message.contains("code 4")),
+        ("Crashed", true),
+        "{message}"
+    );
+    assert_eq!(containers_of(&runs[2], true), [last]);
+    stage.cancel(&runs[2]);
+    let (state, _) = stage.wait_for_end(&runs[2], &second);
+    assert_eq!(state, "Cancelled");
+}
