@@ -36,6 +36,8 @@ struct Follower {
     frames: Option<Frames>,
     reading: Reading,
     ended: bool,
+    /// Whether the container has ended, and what it wrote is read once more from the cursor on: who follows to the end may miss the last line.
+    is_last: bool,
     /// Whether it was said that the engine does not answer: once is enough.
     complained: bool,
 }
@@ -68,6 +70,7 @@ pub(super) fn follow(shared: Arc<Shared>, handle: &Handle, from: LogCursor) -> L
         frames: None,
         reading: Reading::default(),
         ended: false,
+        is_last: false,
         complained: false,
     };
     stream::unfold(follower, |mut follower| async move {
@@ -111,10 +114,14 @@ impl Follower {
                         return Some(Err(said));
                     }
                 }
+                None if self.is_last => {
+                    self.reading.close(self.cursor);
+                    self.ended = true;
+                }
                 None => match self.has_ended().await {
                     Ok(true) => {
-                        self.reading.close(self.cursor);
-                        self.ended = true;
+                        self.is_last = true;
+                        self.frames = None;
                     }
                     // The engine went away; the container may live.
                     Ok(false) => {
@@ -135,7 +142,7 @@ impl Follower {
         let latest = self.cursor.stdout.max(self.cursor.stderr) / NANOS;
         let since = i64::try_from(latest).unwrap_or(0) - BEFORE;
         let options = LogsOptions {
-            follow: true,
+            follow: !self.is_last,
             stdout: true,
             stderr: true,
             timestamps: true,

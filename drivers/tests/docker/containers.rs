@@ -13,7 +13,7 @@ use worker_drivers::{
 
 use crate::subject::DockerSubject;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) fn owner() -> Owner {
     Owner(format!("owner-{}", fresh_key().flow_run))
@@ -178,7 +178,7 @@ async fn a_container_that_somebody_removes_ends_its_job_once() {
                 } if key == handle.key => ends += 1,
                 JobEvent::WatchLost { reason } => panic!("the watch was lost: {reason}"),
                 // The list that follows no longer has it.
-                JobEvent::Snapshot(owned) if owned.is_empty() => break,
+                JobEvent::Snapshot(listed) if listed.is_empty() => break,
                 _ => {}
             }
         }
@@ -200,9 +200,12 @@ async fn what_was_made_and_never_started_is_started_by_the_next_submit() {
     let owner = owner();
     subject.create_only(key, &owner).await;
     let driver = subject.driver().await;
-    let owned = driver.list_owned(&owner).await.expect("it can be listed");
-    assert!(matches!(owned[0].phase, Phase::Pending(_)), "{owned:?}");
-    let recovered = driver.recover(&owned[0].handle).await.expect("it is known");
+    let listed = driver.list_owned(&owner).await.expect("it can be listed");
+    assert!(matches!(listed[0].phase, Phase::Pending(_)), "{listed:?}");
+    let recovered = driver
+        .recover(&listed[0].handle)
+        .await
+        .expect("it is known");
     let Recovered::Exited(Outcome::NeverStarted { reason }) = recovered else {
         panic!("nobody starts it: {recovered:?}");
     };
@@ -212,7 +215,7 @@ async fn what_was_made_and_never_started_is_started_by_the_next_submit() {
         .plan(&job, &Policy::default())
         .expect("it can be planned");
     let handle = driver.submit(&plan).await.expect("it starts").into_handle();
-    assert_eq!(handle, owned[0].handle);
+    assert_eq!(handle, listed[0].handle);
     assert_eq!(
         driver.recover(&handle).await.expect("it is known"),
         Recovered::Running

@@ -264,7 +264,7 @@ fn plan(
 }
 
 async fn starts(driver: &dyn Driver, plan: &Plan) -> Result<(), DriverError> {
-    let submitted = tokio::time::timeout(Duration::from_secs(60), driver.submit(plan)).await;
+    let submitted = tokio::time::timeout(Duration::from_mins(1), driver.submit(plan)).await;
     let key: RunKey = plan.key();
     submitted.expect("it answers")?;
     driver.destroy(key).await
@@ -391,11 +391,9 @@ async fn a_pull_that_breaks_off_may_be_tried_again() {
         .expect_err("it breaks off");
     assert!(error.is_transient(), "{error:?}");
     registry.traffic.cut.store(false, Ordering::Relaxed);
-    // There is no program in it, which only a container of it can tell.
-    let error = starts(driver.as_ref(), &plan)
+    starts(driver.as_ref(), &plan)
         .await
-        .expect_err("there is no shell");
-    assert!(error.to_string().contains("program 'sh'"), "{error:?}");
+        .expect("it is whole now");
     registry.forget(&subject, &image).await;
 }
 
