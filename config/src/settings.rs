@@ -41,6 +41,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// Local subprocesses.
     pub process: ProcessSettings,
+    /// Docker containers.
+    pub docker: DockerSettings,
     /// What a job may ask for.
     pub policy: Policy,
     /// Every Prefect setting that somebody set (no defaults), under its canonical `PREFECT_…` name and in the
@@ -172,6 +174,13 @@ pub struct ProcessSettings {
     pub python: Option<PathBuf>,
     /// Whether each job gets a cgroup of its own where one is delegated to the worker.
     pub cgroups: bool,
+}
+
+/// Docker containers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DockerSettings {
+    /// Whether containers get their environment in a file inside them instead of as a part of them, where whoever may inspect them reads it.
+    pub hide_environment: bool,
 }
 
 /// Where settings are written, what they say, and what is wrong with it.

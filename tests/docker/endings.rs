@@ -4,16 +4,18 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use worker_tests::wait;
 
-use crate::stage::{BOUND, POOL, Stage, containers_of, docker};
+use crate::stage::{BOUND, POOL, Stage, containers_of, docker, wait_for_container};
 
-#[test]
-fn a_run_page_says_how_its_container_ended_or_why_it_never_began() {
-    let stage = Stage::set();
-    let forever = "x=a; while :; do x=$x$x; done";
-    let eats = format!("sh -c '{forever}'");
+/// A command, what else its job asks for, the name of its end and what its message says.
+type Case = (&'static str, Value, &'static str, &'static [&'static str]);
+
+/// Takes all the memory it can get.
+const EATS: &str = "sh -c 'x=a; while :; do x=$x$x; done'";
+
+fn cases() -> Vec<Case> {
     let limit = json!({"mem_limit": "32m", "memswap_limit": "32m", "container_create_kwargs": {}});
     let bare = json!({"container_create_kwargs": {}});
-    let cases: [(&str, Value, &str, &[&str]); 8] = [
+    vec![
         ("echo fine", json!({}), "Completed", &[]),
         (
             "sh -c 'echo before; echo why >&2; exit 3'",
@@ -21,7 +23,7 @@ fn a_run_page_says_how_its_container_ended_or_why_it_never_began() {
             "Crashed",
             &["non-zero status code 3", "Last output: why"],
         ),
-        (&eats, limit, "Crashed", &["out of memory (OOM)", "32 MiB"]),
+        (EATS, limit, "Crashed", &["out of memory (OOM)", "32 MiB"]),
         (
             "no-such-program --fast",
             bare,
@@ -56,7 +58,13 @@ fn a_run_page_says_how_its_container_ended_or_why_it_never_began() {
             "Crashed",
             &["Failed to submit", "restart_policy"],
         ),
-    ];
+    ]
+}
+
+#[test]
+fn a_run_page_says_how_its_container_ended_or_why_it_never_began() {
+    let stage = Stage::set();
+    let cases = cases();
     let runs: Vec<String> = cases
         .iter()
         .map(|(command, more, ..)| stage.run(command, more))
@@ -91,13 +99,13 @@ fn what_others_do_to_a_container_is_told_once() {
     let runs: Vec<String> = (0..2).map(|_| stage.run("sleep 600", &json!({}))).collect();
     let worker = stage.worker();
     let running = worker.start(&["--pool", POOL]);
-    let killed = stage.wait_for_container(&runs[0], &running);
-    let removed = stage.wait_for_container(&runs[1], &running);
+    let killed = wait_for_container(&runs[0], &running);
+    let removed = wait_for_container(&runs[1], &running);
     docker(&["kill", "--signal", "KILL", &killed]);
     docker(&["rm", "--force", &removed]);
     for run in &runs {
-        let (state, message) = stage.wait_for_end(run, &running);
-        assert_eq!(state, "Crashed", "{message}");
+        let (ended, message) = stage.wait_for_end(run, &running);
+        assert_eq!(ended, "Crashed", "{message}");
         assert!(message.contains("137"), "{message}");
     }
 }
@@ -121,16 +129,16 @@ fn a_cancelled_run_ends_politely_or_by_force() {
         });
         stage.cancel(run);
     }
-    let (state, message) = stage.wait_for_end(&runs[0], &running);
+    let (ended, message) = stage.wait_for_end(&runs[0], &running);
     assert_eq!(
-        (state.as_str(), message.contains("code 0")),
+        (ended.as_str(), message.contains("code 0")),
         ("Cancelled", true),
         "{message}"
     );
     assert!(stage.log(&runs[0]).contains("tidied"));
-    let (state, message) = stage.wait_for_end(&runs[1], &running);
+    let (ended, message) = stage.wait_for_end(&runs[1], &running);
     assert_eq!(
-        (state.as_str(), message.contains("SIGKILL")),
+        (ended.as_str(), message.contains("SIGKILL")),
         ("Cancelled", true),
         "{message}"
     );
@@ -152,7 +160,7 @@ fn a_worker_that_dies_leaves_its_containers_to_the_next() {
             containers_of(run, true).pop().ok_or_else(|| first.stderr())
         });
     }
-    let last = stage.wait_for_container(&runs[2], &first);
+    let last = wait_for_container(&runs[2], &first);
     first.signal(Signal::SIGKILL);
     first.finish();
     let over =
@@ -160,16 +168,16 @@ fn a_worker_that_dies_leaves_its_containers_to_the_next() {
     assert!(wait::holds(BOUND, over), "they do not end");
 
     let second = worker.start(&["--pool", POOL, "--name", "ada"]);
-    let (state, _) = stage.wait_for_end(&runs[0], &second);
-    assert_eq!(state, "Completed");
-    let (state, message) = stage.wait_for_end(&runs[1], &second);
+    let (ended, _) = stage.wait_for_end(&runs[0], &second);
+    assert_eq!(ended, "Completed");
+    let (ended, message) = stage.wait_for_end(&runs[1], &second);
     assert_eq!(
-        (state.as_str(), message.contains("code 4")),
+        (ended.as_str(), message.contains("code 4")),
         ("Crashed", true),
         "{message}"
     );
     assert_eq!(containers_of(&runs[2], true), [last]);
     stage.cancel(&runs[2]);
-    let (state, _) = stage.wait_for_end(&runs[2], &second);
-    assert_eq!(state, "Cancelled");
+    let (ended, _) = stage.wait_for_end(&runs[2], &second);
+    assert_eq!(ended, "Cancelled");
 }

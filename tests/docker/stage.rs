@@ -1,6 +1,10 @@
 //! An API in the test's own process with a Docker pool, a worker for it, and the engine as somebody else sees it.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -26,6 +30,9 @@ pub(crate) struct Stage {
     server: Server,
     _runtime: Runtime,
 }
+
+/// How many deployments there are.
+static DEPLOYMENTS: AtomicUsize = AtomicUsize::new(0);
 
 /// The states that end a flow run.
 const FINAL: [&str; 4] = ["Completed", "Failed", "Cancelled", "Crashed"];
@@ -55,7 +62,7 @@ impl Stage {
     }
 
     pub(crate) fn worker(&self) -> Program {
-        worker(&self.api()).with("WORKER_WORKER_STOP_GRACE", "2")
+        worker(&self.api()).with("WORKER_STOP_GRACE", "2")
     }
 
     /// Makes a flow run of a command in a container; its id.
@@ -102,16 +109,6 @@ impl Stage {
         let ends = names.filter(|name| FINAL.contains(&name.as_str())).count();
         assert_eq!(ends, 1, "it ended more than once: {states}");
         state
-    }
-
-    /// Waits until a flow run has a container that runs; its id.
-    #[track_caller]
-    pub(crate) fn wait_for_container(&self, run: &str, worker: &Running) -> String {
-        wait::until("the container runs", BOUND, || {
-            containers_of(run, false)
-                .pop()
-                .ok_or_else(|| worker.stderr())
-        })
     }
 
     pub(crate) fn cancel(&self, run: &str) {
@@ -163,7 +160,9 @@ pub(crate) fn run(api: &Api, fields: &Value) -> String {
         flow
     };
     let id = api.post("/flows/", &json!({ "name": flow }))["id"].clone();
-    let mut deployment = json!({"name": "test", "flow_id": id, "work_pool_name": POOL});
+    // One of the same name would be the same deployment.
+    let name = format!("test-{}", DEPLOYMENTS.fetch_add(1, Ordering::Relaxed));
+    let mut deployment = json!({"name": name, "flow_id": id, "work_pool_name": POOL});
     let all = deployment.as_object_mut().expect("it is written above");
     let fields = fields.as_object().cloned().unwrap_or_default();
     all.extend(fields.into_iter().filter(|(name, _)| name != "flow"));
@@ -198,6 +197,16 @@ pub(crate) fn containers_of(run: &str, all: bool) -> Vec<String> {
         arguments.push("--all");
     }
     docker(&arguments).lines().map(str::to_owned).collect()
+}
+
+/// Waits until a flow run has a container that runs; its id.
+#[track_caller]
+pub(crate) fn wait_for_container(run: &str, worker: &Running) -> String {
+    wait::until("the container runs", BOUND, || {
+        containers_of(run, false)
+            .pop()
+            .ok_or_else(|| worker.stderr())
+    })
 }
 
 /// A JSON text as a text; empty when it is something else.

@@ -11,8 +11,8 @@ use std::{
 use url::Url;
 
 use super::{
-    ApiSettings, LoggingSettings, Notes, ProcessSettings, ServerSettings, Settings, Sources,
-    StatusSettings, WorkerSettings,
+    ApiSettings, DockerSettings, LoggingSettings, Notes, ProcessSettings, ServerSettings, Settings,
+    Sources, StatusSettings, WorkerSettings,
     layers::Layers,
     prefect::PrefectSettings,
     read::{self, Reader},
@@ -48,6 +48,7 @@ pub(super) fn settings(
         status: status(&mut reader),
         server: server(&mut reader, sources),
         process: process(&mut reader),
+        docker: docker(&mut reader),
         policy: policy(&mut reader),
         api,
         logging,
@@ -227,6 +228,14 @@ fn process(reader: &mut Reader<'_>) -> ProcessSettings {
     ProcessSettings {
         python: reader.program("process.python"),
         cgroups: reader.find("process.cgroups", read::flag).unwrap_or(true),
+    }
+}
+
+fn docker(reader: &mut Reader<'_>) -> DockerSettings {
+    DockerSettings {
+        hide_environment: reader
+            .find("docker.hide_environment", read::flag)
+            .unwrap_or(false),
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) const KEYS: &[Key] = &[
     secret("server.token", None),
     ours("process.python"),
     ours("process.cgroups"),
+    ours("docker.hide_environment"),
     ours("policy.allow_command"),
     ours("policy.allow_environment_placeholders"),
     ours("policy.inherit_environment"),

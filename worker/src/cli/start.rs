@@ -8,7 +8,7 @@ use worker_api::{Client, types::WorkPool};
 use worker_config::{DriverKind, Secret, settings::Settings};
 use worker_drivers::{
     Driver, Environment,
-    docker::{DockerDriver, DockerOptions, DockerSettings},
+    docker::{DockerDriver, DockerOptions, DockerSettings, EnvironmentMode},
     subprocess::{Cgroups, SubprocessDriver, SubprocessOptions},
 };
 
@@ -135,8 +135,12 @@ fn docker_options(settings: &Settings) -> anyhow::Result<DockerOptions> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    DockerOptions::from_environment(common, &environment)
-        .map_err(|error| Misconfigured(telemetry::chain(&error)).into())
+    let mut options = DockerOptions::from_environment(common, &environment)
+        .map_err(|error| Misconfigured(telemetry::chain(&error)))?;
+    if settings.docker.hide_environment {
+        options.environment = EnvironmentMode::File;
+    }
+    Ok(options)
 }
 
 /// Tells jobs where the API is, which they could not know of an embedded one.
