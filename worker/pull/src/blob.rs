@@ -1,0 +1,1 @@
+//! Code from blob stores, through `object_store`.

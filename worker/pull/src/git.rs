@@ -1,0 +1,1 @@
+//! Code from git repositories, through libgit2.
