@@ -1,0 +1,1 @@
+//! Nothing of a credential is left anywhere.
