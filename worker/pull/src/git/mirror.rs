@@ -1,7 +1,7 @@
 //! What is asked of one repository: which commit a name means, and its objects, in a mirror.
 
 use git2::{
-    AutotagOption, Direction, ErrorClass, FetchOptions, Oid, Remote, RemoteCallbacks, Repository,
+    AutotagOption, Direction, FetchOptions, Oid, Remote, RemoteCallbacks, Repository,
 };
 
 use super::{GitError, Reference, context::Context, progress::Meter, transport};
@@ -11,8 +11,8 @@ use super::{GitError, Reference, context::Context, progress::Meter, transport};
 pub(super) struct Wanted {
     /// The commit, after peeling.
     pub(super) commit: Oid,
-    /// What has to be asked for: an annotated tag is an object of its own.
-    object: Oid,
+    /// What has to be asked for: a reference that is at the commit, or the commit itself, which not all servers give.
+    source: String,
     /// How it is called.
     pub(super) name: Name,
 }
@@ -74,21 +74,32 @@ impl<'a> Server<'a> {
             found.map(git2::RemoteHead::oid)
         };
         let branch = |name: &str| {
-            at(&format!("refs/heads/{name}")).map(|oid| Wanted {
-                commit: oid,
-                object: oid,
-                name: Name::Branch(name.to_owned()),
+            let source = format!("refs/heads/{name}");
+            let commit = at(&source)?;
+            let name = Name::Branch(name.to_owned());
+            Some(Wanted {
+                commit,
+                source,
+                name,
             })
         };
         let tag = |name: &str| {
-            let object = at(&format!("refs/tags/{name}"))?;
-            let commit = at(&format!("refs/tags/{name}^{{}}")).unwrap_or(object);
+            let source = format!("refs/tags/{name}");
+            let object = at(&source)?;
+            let commit = at(&format!("{source}^{{}}")).unwrap_or(object);
             let name = Name::Tag(name.to_owned());
             Some(Wanted {
                 commit,
-                object,
+                source,
                 name,
             })
+        };
+        let at_tip = |commit: Oid| {
+            let mut wanted = Wanted::commit(commit);
+            if let Some(head) = heads.iter().find(|head| head.oid() == commit) {
+                wanted.source = head.name().trim_end_matches("^{}").to_owned();
+            }
+            wanted
         };
         let found = match reference {
             Reference::Default => {
@@ -98,12 +109,12 @@ impl<'a> Server<'a> {
                     .and_then(|head| head.symref_target());
                 let named = target.and_then(|name| branch(name.strip_prefix("refs/heads/")?));
                 // A server that is old, or whose HEAD is at no branch, tells only the commit.
-                named.or_else(|| at("HEAD").map(Wanted::commit))
+                named.or_else(|| at("HEAD").map(at_tip))
             }
             Reference::Named(name) => branch(name).or_else(|| tag(name)),
             Reference::Commit(id) if id.len() == 40 => {
                 let commit = Oid::from_str(id).ok();
-                commit.map(Wanted::commit)
+                commit.map(at_tip)
             }
             Reference::Commit(id) => {
                 let mut fitting: Vec<Oid> = heads
@@ -114,7 +125,7 @@ impl<'a> Server<'a> {
                 fitting.sort();
                 fitting.dedup();
                 match fitting.as_slice() {
-                    [only] => Some(Wanted::commit(*only)),
+                    [only] => Some(at_tip(*only)),
                     _ => return Ok(Looked::OnlyInHistory),
                 }
             }
@@ -126,7 +137,7 @@ impl<'a> Server<'a> {
 
     /// Fetches one commit without its history. False: the server gives only what it shows, and this is not among it.
     pub(super) fn fetch(&mut self, wanted: &Wanted) -> Result<bool, GitError> {
-        let spec = format!("+{}:{}", wanted.object, kept(wanted.commit));
+        let spec = format!("+{}:{}", wanted.source, kept(wanted.commit));
         match self.fetch_specs(&[&spec], Some(1)) {
             Err(error) if is_hidden(&error) => {
                 self.context.take_failure();
@@ -162,7 +173,7 @@ impl Wanted {
     pub(super) fn commit(commit: Oid) -> Self {
         Self {
             commit,
-            object: commit,
+            source: commit.to_string(),
             name: Name::Commit,
         }
     }
@@ -216,6 +227,7 @@ fn callbacks(context: &Context) -> RemoteCallbacks<'_> {
 /// Whether a server said that it does not give a commit because no branch or tag is at it. There is no code for that.
 fn is_hidden(error: &git2::Error) -> bool {
     let said = error.message();
-    error.class() == ErrorClass::Net
-        && (said.contains("not our ref") || said.contains("unadvertised object"))
+    ["not our ref", "unadvertised object", "fetch a specific object"]
+        .iter()
+        .any(|words| said.contains(words))
 }

@@ -136,10 +136,18 @@ async fn a_fetch_that_hangs_ends_when_it_is_cancelled() {
     let cancelled = scene.operation.cancelled.clone();
     let fetching = scene.fetch(request(&server.url("code.git"), Reference::Default), "a");
     let cancelling = async {
-        while !server.seen().iter().any(|seen| seen.path.ends_with("git-upload-pack")) {
-            tokio::task::yield_now().await;
-        }
+        let asked = |server: &Server| {
+            let seen = server.seen();
+            seen.iter().any(|seen| seen.path.ends_with("git-upload-pack"))
+        };
+        let waiting = async {
+            while !asked(&server) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
         cancelled.cancel();
+        waited.expect("a pack is asked for");
     };
     let (fetched, ()) = tokio::join!(fetching, cancelling);
     assert!(matches!(fetched, Err(GitError::Interrupted(_))), "{fetched:?}");

@@ -118,8 +118,16 @@ async fn ten_at_once_share_one_transfer() {
     for fetched in futures::future::join_all(all).await {
         assert_eq!(fetched.unwrap().commit, code.id("main"));
     }
-    let packs = server.seen().into_iter().filter(|seen| seen.path.ends_with("git-upload-pack"));
-    assert_eq!(packs.count(), 1);
+    let posts = |server: &Server| {
+        let seen = server.seen().into_iter();
+        seen.filter(|seen| seen.path.ends_with("git-upload-pack")).count()
+    };
+    let by_ten = posts(&server);
+    let alone = Scene::new();
+    alone.code();
+    let server = Server::start(&alone.repositories(), Front::default()).await;
+    alone.fetch(request(&server.url("code.git"), named("main")), "a").await.unwrap();
+    assert_eq!(by_ten, posts(&server));
 }
 
 #[tokio::test(flavor = "multi_thread")]

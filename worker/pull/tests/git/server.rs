@@ -224,7 +224,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             .await
             .unwrap();
     let spoil = front.breaks_off_after.or(front.stalls_after);
-    let body = match spoil.filter(|_| is_pack && take_one(&shared)) {
+    let body = match spoil.filter(|after| is_pack && body.len() > *after && take_one(&shared)) {
         Some(after) => spoiled(body, after, front.stalls_after.is_some()),
         None => Body::from(body),
     };
