@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use worker_config::Secret;
 
 /// A user and a password, as HTTP's basic authentication has them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub(super) user: String,
     pub(super) password: Secret,
@@ -75,6 +75,13 @@ impl Credentials {
             }
             (None, Some(_)) => Err(CredentialsError::NotAMapping),
         }
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    /// Nothing: a token may stand where the user is.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     io::{self, Read, Write},
     process::Stdio,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
@@ -16,6 +17,9 @@ use super::{address::Place, context::Context, error::Failure};
 
 /// How much of what a program says is kept: enough for its reason, not for a flood.
 const MOST_SAID: usize = 8 * 1024;
+
+/// How long a process that was killed may take to be gone; only one that the kernel holds takes longer, and nobody waits for that.
+const KILLED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A connection to one repository.
 pub(super) struct Duplex {
@@ -173,6 +177,16 @@ impl Write for Duplex {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Drop for Duplex {
+    /// The program ends with the connection, however that ends.
+    fn drop(&mut self) {
+        if let Some(program) = &mut self.program {
+            let ending = async { tokio::time::timeout(KILLED_WITHIN, program.child.kill()).await };
+            drop(self.context.runtime.block_on(ending));
+        }
     }
 }
 
