@@ -167,7 +167,7 @@ async fn a_client_that_hangs_ends_when_the_fetch_is_cancelled() {
     let fetching = scene.fetch(request("ssh://localhost/code.git", Reference::Default), "a");
     let cancelling = async {
         let waiting = async {
-            while !pid.exists() {
+            while !fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n')) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
