@@ -5,5 +5,7 @@
 pub mod blob;
 pub mod git;
 mod operation;
+mod retry;
 
 pub use operation::{Interrupted, Operation, Progress};
+pub use retry::Retry;

@@ -1,0 +1,300 @@
+//! The servers, each test with its own, and what fills them and looks at what was pulled.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use object_store::{
+    ClientOptions, ObjectStore, ObjectStoreExt, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
+};
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_util::sync::CancellationToken;
+use worker_pull::{
+    Operation, Retry,
+    blob::{Ambient, BlobError, Downloaded, Source, Terms, download},
+};
+
+/// The account of Azurite, as its documentation has it.
+pub(crate) const AZURITE_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// A server, ended with the test.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) port: u16,
+    pub(crate) url: String,
+}
+
+/// Where a test pulls to, and what it was told.
+pub(crate) struct Desk {
+    pub(crate) directory: TempDir,
+    pub(crate) operation: Operation,
+    pub(crate) terms: Terms,
+    told: Arc<Mutex<Vec<String>>>,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// An S3 server, empty.
+    pub(crate) async fn moto() -> Self {
+        let port = free_port();
+        let mut command = Command::new(installed("venv/bin/moto_server"));
+        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        Self::start(command, port).await
+    }
+
+    /// An Azure server, empty.
+    pub(crate) async fn azurite() -> Self {
+        let port = free_port();
+        let mut command = Command::new(installed("node_modules/.bin/azurite-blob"));
+        let port_text = port.to_string();
+        command.args(["--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disableTelemetry"]);
+        command.args(["--blobPort", &port_text]);
+        Self::start(command, port).await
+    }
+
+    async fn start(mut command: Command, port: u16) -> Self {
+        let process = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server can be started");
+        let server = Self { process, port, url: format!("http://127.0.0.1:{port}") };
+        for _ in 0..600 {
+            if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+                return server;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the server on port {port} did not come up");
+    }
+
+    /// Sends a request without credentials, which moto takes for its account's.
+    pub(crate) async fn ask(&self, request: reqwest::RequestBuilder) -> String {
+        let response = request.send().await.expect("the server answers");
+        let status = response.status();
+        let text = response.text().await.expect("the server answers with text");
+        assert!(status.is_success(), "{status}: {text}");
+        text
+    }
+
+    /// Makes a bucket with these objects. A key is sent as it is, so that it may be one that no client would send.
+    pub(crate) async fn fill_bucket(&self, bucket: &str, objects: &[(&str, &[u8])]) {
+        self.put(&format!("/{bucket}"), b"").await;
+        for (key, content) in objects {
+            self.put(&format!("/{bucket}/{}", encode(key)), content).await;
+        }
+    }
+
+    /// Sends a request byte by byte: any HTTP client would tidy `..` up.
+    async fn put(&self, path: &str, content: &[u8]) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("it listens");
+        let head = format!(
+            "PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+            content.len()
+        );
+        stream.write_all(head.as_bytes()).await.expect("it reads");
+        stream.write_all(content).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// Makes a bucket with many small objects below `folder`.
+    pub(crate) async fn fill_many(&self, bucket: &str, folder: &str, count: usize) {
+        self.fill_bucket(bucket, &[]).await;
+        let store = self.bucket(bucket);
+        let puts = (0..count).map(|number| {
+            let path = object_store::path::Path::from(format!("{folder}/{:03}/{number}.txt", number % 100));
+            let store = &store;
+            async move { store.put(&path, format!("object {number}").into()).await.map(drop) }
+        });
+        let puts = futures::stream::iter(puts);
+        futures::StreamExt::for_each_concurrent(puts, 8, async |put| put.await.expect("it is put")).await;
+    }
+
+    fn bucket(&self, bucket: &str) -> impl ObjectStore + use<> {
+        crypto();
+        AmazonS3Builder::new()
+            .with_bucket_name(bucket)
+            .with_endpoint(&self.url)
+            .with_client_options(ClientOptions::new().with_allow_http(true))
+            .with_access_key_id("test")
+            .with_secret_access_key("test")
+            .build()
+            .expect("the bucket can be opened")
+    }
+
+    /// Makes a container with these blobs.
+    pub(crate) async fn fill_container(&self, container: &str, blobs: &[(&str, &[u8])]) {
+        crypto();
+        let store = MicrosoftAzureBuilder::new()
+            .with_account("devstoreaccount1")
+            .with_access_key(AZURITE_KEY)
+            .with_container_name(container)
+            .with_endpoint(format!("{}/devstoreaccount1", self.url))
+            .with_client_options(ClientOptions::new().with_allow_http(true))
+            .build()
+            .expect("the container can be opened");
+        self.make_container(container).await;
+        for (key, content) in blobs {
+            let path = object_store::path::Path::parse(key).expect("a key of a test");
+            store.put(&path, content.to_vec().into()).await.expect("it is put");
+        }
+    }
+
+    /// `object_store` makes no containers, so the request is signed here.
+    async fn make_container(&self, container: &str) {
+        use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential};
+        let key = AzureAccessKey::try_new(AZURITE_KEY).expect("the key is one");
+        let credential = AzureCredential::AccessKey(key);
+        let mut request = http::Request::builder()
+            .method("PUT")
+            .uri(format!("{}/devstoreaccount1/{container}?restype=container", self.url))
+            .header("content-length", "0")
+            .body(object_store::client::HttpRequestBody::empty())
+            .expect("a request");
+        AzureAuthorizer::new(&credential, "devstoreaccount1").try_authorize(&mut request).expect("signed");
+        let client = plain_client();
+        let answer = object_store::client::HttpService::call(&client, request).await.expect("an answer");
+        assert!(answer.status().is_success(), "{:?}", answer.status());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().and_then(|()| self.process.wait()).expect("the server ends");
+    }
+}
+
+// === impl Desk ===
+
+impl Desk {
+    /// An empty directory, an empty environment, and little patience.
+    pub(crate) fn new() -> Self {
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let ear = Arc::clone(&told);
+        Self {
+            directory: TempDir::new().expect("a directory"),
+            operation: Operation {
+                cancelled: CancellationToken::new(),
+                progress: Arc::new(move |line| ear.lock().expect("whole").push(line)),
+            },
+            terms: Terms {
+                ambient: Ambient::from_iter([("AWS_EC2_METADATA_DISABLED", "true")]),
+                stall: Duration::from_secs(2),
+                retry: Retry { attempts: 4, first_delay: Duration::from_millis(5), max_delay: Duration::from_millis(20) },
+            },
+            told,
+        }
+    }
+
+    /// The same with these variables of the environment.
+    pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
+        let mut desk = Self::new();
+        let all = variables.iter().copied().chain([("AWS_EC2_METADATA_DISABLED", "true")]);
+        desk.terms.ambient = Ambient::from_iter(all);
+        desk
+    }
+
+    pub(crate) async fn step(&self, name: &str, inputs: Value) -> Result<Downloaded, BlobError> {
+        let source = Source::from_step(name, &map(inputs)).expect("the inputs are good");
+        self.pull(&source).await
+    }
+
+    pub(crate) async fn block(&self, slug: &str, data: Value) -> Result<Downloaded, BlobError> {
+        let source = Source::from_block(slug, "mine", &map(data)).expect("the block is good");
+        self.pull(&source).await
+    }
+
+    pub(crate) async fn pull(&self, source: &Source) -> Result<Downloaded, BlobError> {
+        download(&self.operation, source, self.path(), &self.terms).await
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What the run's log would say.
+    pub(crate) fn told(&self) -> String {
+        self.told.lock().expect("whole").join("\n")
+    }
+
+    /// Every file below the directory with its content, hidden ones too.
+    pub(crate) fn tree(&self) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        walk(self.path(), self.path(), &mut found);
+        found
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.tree().into_keys().collect()
+    }
+}
+
+// === functions ===
+
+pub(crate) fn map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        other => panic!("{other} is no mapping"),
+    }
+}
+
+fn walk(root: &Path, directory: &Path, found: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() && !path.is_symlink() {
+            walk(root, &path, found);
+            if fs::read_dir(&path).expect("a directory").next().is_none() {
+                found.insert(format!("{}/", path.strip_prefix(root).expect("below").display()), String::new());
+            }
+        } else {
+            let content = fs::read(&path).unwrap_or_default();
+            let name = path.strip_prefix(root).expect("below").display().to_string();
+            found.insert(name, String::from_utf8_lossy(&content).into_owned());
+        }
+    }
+}
+
+fn installed(program: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/.cache/servers").join(program);
+    assert!(path.exists(), "{} is missing: tests/servers/set-up installs it", path.display());
+    path
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it has an address").port()
+}
+
+pub(crate) fn plain_client() -> reqwest::Client {
+    crypto();
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}
+
+fn crypto() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+/// So that nothing between here and the server tidies a key up.
+fn encode(key: &str) -> String {
+    let dots = key.replace('%', "%25").replace('\\', "%5C").replace(' ', "%20").replace('#', "%23").replace('?', "%3F");
+    dots.split('/').map(|part| match part {
+        ".." => "%2E%2E",
+        "." => "%2E",
+        part => part,
+    }).collect::<Vec<_>>().join("/")
+}
