@@ -6,6 +6,7 @@ pub mod blob;
 pub mod git;
 mod operation;
 mod retry;
+pub mod steps;
 
 pub use operation::{Interrupted, Operation, Progress};
 pub use retry::Retry;
