@@ -19,6 +19,7 @@ use crate::{
     journal::{Entry, Journal, JournalError},
     metrics::Metrics,
     poller::{Poller, Question},
+    pull::Puller,
     recovery,
     run_log::{self, RunLog, Shipping},
     services::{Identity, Services},
@@ -60,6 +61,9 @@ pub(crate) enum WorkerError {
     /// The pool is not one this worker can serve.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// What pulls code cannot be made.
+    #[error(transparent)]
+    Pull(#[from] worker_pull::git::BuildError),
     /// The status server's port cannot be had.
     #[error("the status server cannot listen on {address}; give it another --status-port")]
     Status {
@@ -130,7 +134,9 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     let ship = emitter::ship(setup.client.clone(), websockets, items_rx);
     must_live.push(("events", task::spawn("events", ship)));
     let voices = Voices { run_log, emitter };
-    let services = Arc::new(services(&setup, journal, voices, Arc::clone(&metrics)));
+    let puller = Puller::new(&setup.settings)?;
+    let services = services(&setup, journal, voices, (Arc::clone(&metrics), puller));
+    let services = Arc::new(services);
     let dispatcher = Dispatcher::new(limits(&setup.settings));
     metrics.slots_limit(limits(&setup.settings).slots);
     let (events_tx, events_rx) = mpsc::channel(EVENTS);
@@ -278,7 +284,7 @@ fn services(
     setup: &Setup,
     journal: Journal,
     Voices { run_log, emitter }: Voices,
-    metrics: Arc<Metrics>,
+    (metrics, puller): (Arc<Metrics>, Puller),
 ) -> Services {
     let Setup {
         settings,
@@ -304,6 +310,7 @@ fn services(
         },
         policy: settings.policy.clone(),
         job_environment: settings.job_environment.clone(),
+        puller,
         workspaces: state_dir.workspaces(),
         stop_grace: settings.worker.stop_grace,
         echo: *echo,

@@ -169,7 +169,9 @@ async fn pull_and_plan(
     // A command that is meant to run Prefect's engine pulls for itself, as it does under the reference.
     let delegated = command.is_some() && reporter == Reporter::Engine;
     let code = match &deployment {
-        Some(deployment) if !delegated => pull::pull(services, line, entry, deployment).await?,
+        Some(deployment) if !delegated => {
+            pull::pull(services, line, entry, deployment, &environment).await?
+        }
         _ => Code::InPlace,
     };
     let entrypoint = deployment.and_then(|deployment| deployment.entrypoint);

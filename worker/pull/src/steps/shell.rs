@@ -181,8 +181,8 @@ impl Drop for Group {
     fn drop(&mut self) {
         let leader = self.0.and_then(|id| i32::try_from(id).ok());
         if let Some(leader) = leader.filter(|leader| *leader > 1) {
-            // That there is nobody left is what is wanted.
-            drop(killpg(Pid::from_raw(leader), Signal::SIGKILL));
+            // Fails when nobody is left, which is what is wanted.
+            let _gone = killpg(Pid::from_raw(leader), Signal::SIGKILL);
         }
     }
 }
