@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn a_list_and_the_pull_section_of_a_project_are_read_alike() {
-        let list = "- prefect.deployments.steps.set_working_directory:\n    directory: /x\n- {}\n-\n";
+        let list =
+            "- prefect.deployments.steps.set_working_directory:\n    directory: /x\n- {}\n-\n";
         let project = format!("name: p\npull:\n{list}");
         let steps = parse(list).expect("a list");
         assert_eq!(steps.len(), 1);

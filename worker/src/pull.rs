@@ -84,8 +84,9 @@ impl Puller {
     /// Makes what pulls. Mirrors of repositories are shared by all workers of a state directory.
     pub(crate) fn new(settings: &Settings) -> Result<Self, BuildError> {
         let texts = std::env::vars_os();
-        let texts = texts
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let texts = texts.filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
         Ok(Self {
             git: Git::new(git_options(settings))?,
             terms: terms(),
@@ -268,7 +269,10 @@ fn parse(
 fn make_workspace(services: &Services, entry: &mut Entry) -> Result<PathBuf, NotStarted> {
     let path = path_of(&services.workspaces, entry.key);
     let failed = |error: std::io::Error| {
-        NotStarted::Failed(format!("cannot make the workspace {}: {error}", path.display()))
+        NotStarted::Failed(format!(
+            "cannot make the workspace {}: {error}",
+            path.display()
+        ))
     };
     // What an earlier process left of this attempt is half a workspace.
     match std::fs::remove_dir_all(&path) {

@@ -179,7 +179,10 @@ impl Git {
         let fetched = tokio::task::spawn_blocking(move || {
             git.fetch_with_submodules(&operation, &request, &into, &runtime)
         });
-        match fetched.await.map_err(tokio::task::JoinError::try_into_panic) {
+        match fetched
+            .await
+            .map_err(tokio::task::JoinError::try_into_panic)
+        {
             Ok(fetched) => fetched,
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
             // Blocking work is dropped only with its runtime, and then this is too.
@@ -282,7 +285,9 @@ impl Fetch<'_> {
             tries += 1;
             (self.context.operation.progress)(format!("{error}; trying again"));
             let wait = waits.next_backoff().unwrap_or(FIRST_WAIT);
-            let waited = self.context.wait("waiting to try again", tokio::time::sleep(wait));
+            let waited = self
+                .context
+                .wait("waiting to try again", tokio::time::sleep(wait));
             if waited.is_err() {
                 return Err(self.context.failed("fetch", None));
             }
@@ -353,7 +358,8 @@ impl Fetch<'_> {
             cache::remove(&slot.path).map_err(|e| git2::Error::from_str(&e.to_string()))?;
             mirror::open(&slot.path)
         });
-        let history = opened.map_err(|source| context.failed("open the mirror of", Some(source)))?;
+        let history =
+            opened.map_err(|source| context.failed("open the mirror of", Some(source)))?;
         let known = mirror::find_in_history(context, &history, id);
         let cached = known.is_ok();
         let commit = match known {
@@ -383,7 +389,7 @@ impl Fetch<'_> {
             std::iter::empty::<&Path>(),
         );
         let source = opened.map_err(|source| match source.code() {
-            git2::ErrorCode::NotFound => GitError::NotFound {
+            git2::ErrorCode::NotFound => GitError::NoRepository {
                 repository: context.address.to_string(),
             },
             _ => context.failed("open", Some(source)),
@@ -440,9 +446,9 @@ fn check_free(repository: &Address, into: &Path) -> Result<(), GitError> {
         std::iter::empty::<&Path>(),
     );
     let same = clone.is_ok_and(|clone| {
-        clone.find_remote("origin").is_ok_and(|origin| {
-            origin.url().is_ok_and(|url| url == repository.to_string())
-        })
+        clone
+            .find_remote("origin")
+            .is_ok_and(|origin| origin.url().is_ok_and(|url| url == repository.to_string()))
     });
     if same { Ok(()) } else { Err(taken()) }
 }

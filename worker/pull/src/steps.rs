@@ -255,7 +255,9 @@ impl std::fmt::Debug for Step {
 
 /// Whether any of the steps needs a workspace: all but those that name a directory which is there.
 pub fn need_workspace(steps: &[Step]) -> bool {
-    steps.iter().any(|step| step.sort != Sort::SetWorkingDirectory)
+    steps
+        .iter()
+        .any(|step| step.sort != Sort::SetWorkingDirectory)
 }
 
 #[cfg(test)]

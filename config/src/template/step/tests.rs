@@ -25,8 +25,14 @@ fn expand(value: Value) -> Option<Value> {
 #[test]
 fn values_of_every_kind_are_put_in_and_not_searched_again() {
     assert_eq!(expand(json!("{{ clone.depth }}")), Some(json!(1)));
-    assert_eq!(expand(json!("{{ prefect.blocks.secret.token }}")), Some(json!("tok {{ $HOME }}")));
-    assert_eq!(expand(json!("{{ prefect.variables.branch }}")), Some(json!("{{ clone.directory }}")));
+    assert_eq!(
+        expand(json!("{{ prefect.blocks.secret.token }}")),
+        Some(json!("tok {{ $HOME }}"))
+    );
+    assert_eq!(
+        expand(json!("{{ prefect.variables.branch }}")),
+        Some(json!("{{ clone.directory }}"))
+    );
     assert_eq!(expand(json!("{{ $HOME }}/x")), Some(json!("/home/me/x")));
     assert_eq!(
         expand(json!("a {{ sly }} {{ prefect.blocks.secret.token }} b")),
@@ -47,6 +53,12 @@ fn what_nothing_answers_for_is_left_out() {
 fn a_whole_block_tells_its_type() {
     let whole = json!("{{ prefect.blocks.gitlab-credentials.mine }}");
     assert_eq!(block_type(&whole), Some("gitlab-credentials"));
-    assert_eq!(block_type(&json!("x {{ prefect.blocks.secret.mine }}")), None);
-    assert_eq!(environment_names(&json!({"a": ["{{ $A }} {{ b }}"]})), ["A"]);
+    assert_eq!(
+        block_type(&json!("x {{ prefect.blocks.secret.mine }}")),
+        None
+    );
+    assert_eq!(
+        environment_names(&json!({"a": ["{{ $A }} {{ b }}"]})),
+        ["A"]
+    );
 }

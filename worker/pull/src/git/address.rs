@@ -46,9 +46,7 @@ pub enum AddressError {
     #[error("the repository's address is not a URL that can be read")]
     Unreadable,
     /// A scheme that is not known.
-    #[error(
-        "repositories cannot be fetched over '{0}'; use https, http, ssh, git, file or a path"
-    )]
+    #[error("repositories cannot be fetched over '{0}'; use https, http, ssh, git, file or a path")]
     Scheme(String),
     /// A host or user that a program could take for one of its options.
     #[error("the host and the user of a repository's address must not begin with '-'")]
@@ -214,10 +212,9 @@ fn http(text: &str) -> Result<(Address, Option<Credentials>), AddressError> {
 }
 
 fn file(rest: &str) -> Result<PathBuf, AddressError> {
-    let path = rest.strip_prefix("localhost/").map_or_else(
-        || rest.to_owned(),
-        |path| format!("/{path}"),
-    );
+    let path = rest
+        .strip_prefix("localhost/")
+        .map_or_else(|| rest.to_owned(), |path| format!("/{path}"));
     if !path.starts_with('/') {
         return Err(AddressError::Unreadable);
     }
@@ -237,9 +234,7 @@ fn ssh(rest: &str) -> Result<Place, AddressError> {
     let path = percent_decode_str(path).decode_utf8_lossy().into_owned();
     // As in git, `/~user/path` begins in a home directory.
     let path = match path.strip_prefix('/') {
-        Some(home) if home.starts_with('~') => {
-            home.strip_prefix("~/").unwrap_or(home).to_owned()
-        }
+        Some(home) if home.starts_with('~') => home.strip_prefix("~/").unwrap_or(home).to_owned(),
         _ => path,
     };
     Ok(Place::Ssh {

@@ -1,6 +1,10 @@
 //! The HTTP client that repositories are fetched with: TLS by rustls, the system's proxies, the system's certificates or those of a file.
 
-use std::{fs, io, path::{Path, PathBuf}, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use reqwest::{Certificate, Client, ClientBuilder};
 

@@ -20,7 +20,9 @@ impl Cone {
             })
             .collect();
         let everything = directories.is_empty()
-            || directories.iter().any(|directory| matches!(directory.as_str(), "" | "."));
+            || directories
+                .iter()
+                .any(|directory| matches!(directory.as_str(), "" | "."));
         (!everything).then_some(Self { directories })
     }
 

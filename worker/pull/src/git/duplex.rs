@@ -58,9 +58,7 @@ impl Duplex {
                 Self::run(context, &arguments)
             }
             Place::Git { host, port, path } => Self::connect(context, host, *port, path),
-            Place::Http(_) | Place::Local(_) => {
-                Err(io::Error::other("not an address of a stream"))
-            }
+            Place::Http(_) | Place::Local(_) => Err(io::Error::other("not an address of a stream")),
         }
     }
 
@@ -103,9 +101,8 @@ impl Duplex {
     fn connect(context: &Arc<Context>, host: &str, port: u16, path: &str) -> io::Result<Self> {
         let connecting = TcpStream::connect((host, port));
         let connected = context.wait("connecting", connecting)?;
-        let stream = connected.map_err(|error| {
-            context.fail(Failure::Passing(format!("cannot connect: {error}")))
-        })?;
+        let stream = connected
+            .map_err(|error| context.fail(Failure::Passing(format!("cannot connect: {error}"))))?;
         let (reader, writer) = stream.into_split();
         let mut duplex = Self {
             context: Arc::clone(context),
@@ -148,7 +145,9 @@ impl Read for Duplex {
         };
         let read = context.wait("receiving", reading)?;
         let read = read.map_err(|error| {
-            context.fail(Failure::Passing(format!("the connection broke off: {error}")))
+            context.fail(Failure::Passing(format!(
+                "the connection broke off: {error}"
+            )))
         })?;
         if read == 0 {
             return self.ended();
@@ -259,10 +258,19 @@ fn why_ssh_failed(said: &str) -> Failure {
             "the server's host key is not known or has changed; compare it, and put it into known_hosts with ssh-keyscan".to_owned(),
         );
     }
-    if has(&["not found", "does not exist", "does not appear to be a git", "not a git repository"]) {
+    if has(&[
+        "not found",
+        "does not exist",
+        "does not appear to be a git",
+        "not a git repository",
+    ]) {
         return Failure::NotFound;
     }
-    if has(&["permission denied", "access denied", "too many authentication"]) {
+    if has(&[
+        "permission denied",
+        "access denied",
+        "too many authentication",
+    ]) {
         return Failure::Authentication(
             "the server accepts none of the keys that ssh has; check ~/.ssh and the agent of the user that the worker runs as".to_owned(),
         );

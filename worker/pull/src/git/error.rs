@@ -28,11 +28,15 @@ pub enum GitError {
         reason: String,
     },
     /// There is no such repository, or none that these credentials may see.
-    #[error(
-        "{repository} was not found; check the address, and that the credentials may read it"
-    )]
+    #[error("{repository} was not found; check the address, and that the credentials may read it")]
     NotFound {
         /// The address.
+        repository: String,
+    },
+    /// There is nothing at a path, or something else.
+    #[error("there is no repository at {repository} on this machine")]
+    NoRepository {
+        /// The path.
         repository: String,
     },
     /// The repository has no such branch, tag or commit.
@@ -86,7 +90,9 @@ pub enum GitError {
         source: AddressError,
     },
     /// Too many submodules, or too deep.
-    #[error("{repository} has more submodules than {most}, or they are nested deeper than {deepest}")]
+    #[error(
+        "{repository} has more submodules than {most}, or they are nested deeper than {deepest}"
+    )]
     TooManySubmodules {
         /// The address.
         repository: String,

@@ -213,7 +213,10 @@ fn leave_out(clone: &Repository, tree: &git2::Tree<'_>) -> Result<(), git2::Erro
     whole.read_tree(tree)?;
     let mut index = clone.index()?;
     for mut entry in whole.iter() {
-        if index.get_path(Path::new(&*String::from_utf8_lossy(&entry.path)), 0).is_none() {
+        if index
+            .get_path(Path::new(&*String::from_utf8_lossy(&entry.path)), 0)
+            .is_none()
+        {
             entry.flags_extended |= SKIP_WORKTREE;
             index.add(&entry)?;
         }

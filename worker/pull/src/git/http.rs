@@ -25,8 +25,7 @@ use super::{
 const MOST_REDIRECTS: usize = 5;
 
 /// Some servers show their sign-in page to whatever does not begin its name like this.
-pub(super) const USER_AGENT: &str =
-    concat!("git/2.0 (worker ", env!("CARGO_PKG_VERSION"), ")");
+pub(super) const USER_AGENT: &str = concat!("git/2.0 (worker ", env!("CARGO_PKG_VERSION"), ")");
 
 /// One repository over HTTP.
 pub(super) struct Http {
@@ -53,7 +52,10 @@ enum State {
     Asking,
     /// What is to be sent, until it is first read from.
     Writing(Vec<u8>),
-    Reading { answer: Response, rest: Bytes },
+    Reading {
+        answer: Response,
+        rest: Bytes,
+    },
 }
 
 // === impl Http ===
@@ -200,7 +202,10 @@ impl Exchange {
             .context
             .http
             .post(below(&base, "git-upload-pack"))
-            .header(header::CONTENT_TYPE, "application/x-git-upload-pack-request")
+            .header(
+                header::CONTENT_TYPE,
+                "application/x-git-upload-pack-request",
+            )
             .header(header::ACCEPT, "application/x-git-upload-pack-result")
             .body(body);
         let answer = self.send(request, credentials)?;
@@ -261,7 +266,9 @@ impl Exchange {
                     "the server redirects to {}, which wants credentials, and those given are for another host and were not sent; use the address it redirects to",
                     url.host_str().unwrap_or_default(),
                 )),
-                None => Failure::Authentication(self.advice(refused || status == StatusCode::FORBIDDEN)),
+                None => {
+                    Failure::Authentication(self.advice(refused || status == StatusCode::FORBIDDEN))
+                }
             },
             StatusCode::NOT_FOUND | StatusCode::GONE => Failure::NotFound,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {

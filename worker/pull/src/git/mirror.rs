@@ -1,8 +1,6 @@
 //! What is asked of one repository: which commit a name means, and its objects, in a mirror.
 
-use git2::{
-    AutotagOption, Direction, FetchOptions, Oid, Remote, RemoteCallbacks, Repository,
-};
+use git2::{AutotagOption, Direction, FetchOptions, Oid, Remote, RemoteCallbacks, Repository};
 
 use super::{GitError, Reference, context::Context, progress::Meter, transport};
 
@@ -48,10 +46,7 @@ pub(super) struct Server<'a> {
 
 impl<'a> Server<'a> {
     /// Connects and hears what there is.
-    pub(super) fn connect(
-        context: &'a Context,
-        mirror: &'a Repository,
-    ) -> Result<Self, GitError> {
+    pub(super) fn connect(context: &'a Context, mirror: &'a Repository) -> Result<Self, GitError> {
         let url = transport::url(&context.address);
         let mut remote = mirror
             .remote_anonymous(&url)
@@ -227,7 +222,11 @@ fn callbacks(context: &Context) -> RemoteCallbacks<'_> {
 /// Whether a server said that it does not give a commit because no branch or tag is at it. There is no code for that.
 fn is_hidden(error: &git2::Error) -> bool {
     let said = error.message();
-    ["not our ref", "unadvertised object", "fetch a specific object"]
-        .iter()
-        .any(|words| said.contains(words))
+    [
+        "not our ref",
+        "unadvertised object",
+        "fetch a specific object",
+    ]
+    .iter()
+    .any(|words| said.contains(words))
 }

@@ -75,10 +75,30 @@ struct Inputs(Map<String, Value>);
 
 /// The fields that the blocks of repositories have for the same things: address, reference, credentials.
 const REPOSITORY_BLOCKS: [(&str, &str, &str, &str); 4] = [
-    ("github-repository", "repository_url", "credentials", "github-credentials"),
-    ("gitlab-repository", "repository", "credentials", "gitlab-credentials"),
-    ("bitbucket-repository", "repository", "bitbucket_credentials", "bitbucket-credentials"),
-    ("azure-devops-repository", "repository", "credentials", "azuredevops-credentials"),
+    (
+        "github-repository",
+        "repository_url",
+        "credentials",
+        "github-credentials",
+    ),
+    (
+        "gitlab-repository",
+        "repository",
+        "credentials",
+        "gitlab-credentials",
+    ),
+    (
+        "bitbucket-repository",
+        "repository",
+        "bitbucket_credentials",
+        "bitbucket-credentials",
+    ),
+    (
+        "azure-devops-repository",
+        "repository",
+        "credentials",
+        "azuredevops-credentials",
+    ),
 ];
 
 const STORE_BLOCKS: [&str; 5] = [
@@ -256,7 +276,9 @@ fn with_block(
     let key = (slug.to_owned(), name.to_owned());
     let data = lookups.blocks.get(&key).and_then(Option::as_ref);
     let data = data.ok_or_else(|| {
-        TemplateErrorText(TemplateError::BlockNotFound(format!("'{name}' of type '{slug}'")))
+        TemplateErrorText(TemplateError::BlockNotFound(format!(
+            "'{name}' of type '{slug}'"
+        )))
     })?;
     let repository = REPOSITORY_BLOCKS.iter().find(|(known, ..)| *known == slug);
     let Some((_, address, credentials, credentials_slug)) = repository else {
@@ -272,9 +294,8 @@ fn with_block(
     let directory = format!("{slug}-{name}");
     let request = git::Request {
         repository,
-        reference: text("reference").map_or(Reference::Default, |name| {
-            Reference::Named(name.to_owned())
-        }),
+        reference: text("reference")
+            .map_or(Reference::Default, |name| Reference::Named(name.to_owned())),
         credentials: given.or(in_url),
         submodules: false,
         directories: Vec::new(),

@@ -181,7 +181,8 @@ impl Runner<'_> {
         };
         for (index, step) in steps.iter().enumerate() {
             let name = step.name();
-            self.tell(format!("Executing deployment step: {name}")).await;
+            self.tell(format!("Executing deployment step: {name}"))
+                .await;
             let taken = Box::pin(place.take(step)).await;
             taken.map_err(|source| StepFailed {
                 step: name,
@@ -256,7 +257,9 @@ impl Place<'_> {
         let outputs = match action {
             Action::Go(directory) => {
                 let directory = self.cwd.join(directory);
-                let found = fs::canonicalize(&directory).ok().filter(|found| found.is_dir());
+                let found = fs::canonicalize(&directory)
+                    .ok()
+                    .filter(|found| found.is_dir());
                 self.cwd = found.ok_or(StepError::NoDirectory(directory))?;
                 done.directory = Some(self.cwd.clone());
                 json!({"directory": self.cwd})
@@ -292,10 +295,13 @@ impl Place<'_> {
                 shown,
             } => {
                 let shell = self.shell()?;
-                let directory = directory.map_or_else(|| self.cwd.clone(), |one| self.cwd.join(one));
+                let directory =
+                    directory.map_or_else(|| self.cwd.clone(), |one| self.cwd.join(one));
                 let written = self
                     .showing(shown, async |show| {
-                        shell.install(operation, &requirements, &directory, show).await
+                        shell
+                            .install(operation, &requirements, &directory, show)
+                            .await
                     })
                     .await?;
                 written.outputs()
@@ -319,7 +325,11 @@ impl Place<'_> {
     }
 
     /// Does work whose lines go to the log, secrets masked.
-    async fn showing<T>(&self, shown: bool, work: impl AsyncFnOnce(&super::shell::Show<'_>) -> T) -> T {
+    async fn showing<T>(
+        &self,
+        shown: bool,
+        work: impl AsyncFnOnce(&super::shell::Show<'_>) -> T,
+    ) -> T {
         let (lines_tx, mut lines_rx) = mpsc::channel::<String>(MOST_WAITING);
         let secrets: Arc<[String]> = secrets(self.runner.lookups).into();
         let show = move |line: &str| {
@@ -416,7 +426,10 @@ fn secrets(lookups: &Lookups) -> Vec<String> {
         }
     }
     let mut found = Vec::new();
-    let blocks = lookups.blocks.values().chain(lookups.block_documents.values());
+    let blocks = lookups
+        .blocks
+        .values()
+        .chain(lookups.block_documents.values());
     for field in blocks.flatten().flat_map(Map::values) {
         collect(field, &mut found);
     }
@@ -425,7 +438,9 @@ fn secrets(lookups: &Lookups) -> Vec<String> {
 }
 
 fn mask(text: &str, secrets: &[String]) -> String {
-    let masked = secrets.iter().filter(|secret| text.contains(secret.as_str()));
+    let masked = secrets
+        .iter()
+        .filter(|secret| text.contains(secret.as_str()));
     masked.fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
 }
 

@@ -9,7 +9,10 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
-use nix::{sys::signal::{Signal, killpg}, unistd::Pid};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     process::Command,
@@ -73,13 +76,20 @@ impl Shell {
         for program in programs(script, &environment)? {
             let mut command = Command::new(&program[0]);
             command.args(&program[1..]);
-            self.run_one(operation, command, &environment, &directory, show, &mut written)
-                .await?
-                .map_err(|code| StepError::Exit {
-                    program: "run_shell_script",
-                    code,
-                    stderr: written.stderr.clone(),
-                })?;
+            self.run_one(
+                operation,
+                command,
+                &environment,
+                &directory,
+                show,
+                &mut written,
+            )
+            .await?
+            .map_err(|code| StepError::Exit {
+                program: "run_shell_script",
+                code,
+                stderr: written.stderr.clone(),
+            })?;
         }
         Ok(written)
     }
@@ -92,7 +102,10 @@ impl Shell {
         directory: &Path,
         show: &Show<'_>,
     ) -> Result<Written, StepError> {
-        let python = self.python.as_ref().map_or("python3".as_ref(), PathBuf::as_path);
+        let python = self
+            .python
+            .as_ref()
+            .map_or("python3".as_ref(), PathBuf::as_path);
         let mut command = if self.finds("uv") {
             let mut command = Command::new("uv");
             command.args(["pip", "install", "--python"]).arg(python);
@@ -108,13 +121,20 @@ impl Shell {
         // Modules of the code itself must not stand in for those that pip imports.
         environment.insert("PYTHONSAFEPATH".to_owned(), "1".to_owned());
         let mut written = Written::default();
-        self.run_one(operation, command, &environment, directory, show, &mut written)
-            .await?
-            .map_err(|code| StepError::Exit {
-                program: "pip_install_requirements",
-                code,
-                stderr: written.stderr.clone(),
-            })?;
+        self.run_one(
+            operation,
+            command,
+            &environment,
+            directory,
+            show,
+            &mut written,
+        )
+        .await?
+        .map_err(|code| StepError::Exit {
+            program: "pip_install_requirements",
+            code,
+            stderr: written.stderr.clone(),
+        })?;
         Ok(written)
     }
 
@@ -127,7 +147,11 @@ impl Shell {
         show: &Show<'_>,
         written: &mut Written,
     ) -> Result<Result<(), i32>, StepError> {
-        let program = command.as_std().get_program().to_string_lossy().into_owned();
+        let program = command
+            .as_std()
+            .get_program()
+            .to_string_lossy()
+            .into_owned();
         command
             .env_clear()
             .envs(environment)
@@ -141,7 +165,10 @@ impl Shell {
         let mut child = command.spawn().map_err(failed)?;
         let group = Group(child.id());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let Written { stdout: out, stderr: err } = written;
+        let Written {
+            stdout: out,
+            stderr: err,
+        } = written;
         let reading = async {
             tokio::join!(read(stdout, out, show), read(stderr, err, show));
             child.wait().await
@@ -155,7 +182,11 @@ impl Shell {
             program: "the program".to_owned(),
             source,
         })?;
-        Ok(if status.success() { Ok(()) } else { Err(code(status)) })
+        Ok(if status.success() {
+            Ok(())
+        } else {
+            Err(code(status))
+        })
     }
 
     fn finds(&self, program: &str) -> bool {
@@ -247,7 +278,9 @@ async fn read(stream: Option<impl AsyncRead + Unpin>, into: &mut String, show: &
 fn code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
 
-    status.code().unwrap_or_else(|| -status.signal().unwrap_or(1))
+    status
+        .code()
+        .unwrap_or_else(|| -status.signal().unwrap_or(1))
 }
 
 impl From<io::Error> for StepError {
@@ -258,6 +291,3 @@ impl From<io::Error> for StepError {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -66,7 +66,10 @@ async fn a_token_is_nowhere_after_a_fetch_and_on_no_command_line_during_it() {
     told += &scene.said.lock().unwrap().join("\n");
     told += &String::from_utf8_lossy(&log.0.lock().unwrap());
     assert!(told.contains("hyper_util"), "the log was on");
-    for secret in [CANARY.to_owned(), basic("x-access-token", CANARY)[6..].to_owned()] {
+    for secret in [
+        CANARY.to_owned(),
+        basic("x-access-token", CANARY)[6..].to_owned(),
+    ] {
         assert!(!told.contains(&secret), "{secret} was told");
         assert_none_below(&scene.cache(), &secret);
         assert_none_below(&scene.root.path().join("clones"), &secret);
@@ -89,7 +92,10 @@ fn requests(server: &Server) -> Vec<(Request, String)> {
     let token = Credentials::from_inputs("host", Some(CANARY), None, None);
     vec![
         (with(token.unwrap()), basic("x-access-token", CANARY)),
-        (request(&in_url, Reference::Default), basic("someone", CANARY)),
+        (
+            request(&in_url, Reference::Default),
+            basic("someone", CANARY),
+        ),
         (request(&alone, Reference::Default), basic(CANARY, "")),
         (
             block(json!({"token": CANARY}), Some("gitlab-credentials")),
@@ -107,17 +113,31 @@ fn fronts(other: &Server, right: &str) -> Vec<Front> {
     let decoded = |text: &str| {
         use base64::Engine as _;
 
-        let bytes = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .unwrap();
         let text = String::from_utf8(bytes).unwrap();
         let (user, password) = text.split_once(':').unwrap();
         (user.to_owned(), password.to_owned())
     };
     let plain = Front::default;
     vec![
-        Front { asks_for: Some(decoded(&right[6..])), ..plain() },
-        Front { asks_for: Some(("nobody".to_owned(), "nothing".to_owned())), ..plain() },
-        Front { redirects_to: Some(other.url("").trim_end_matches('/').to_owned()), ..plain() },
-        Front { fails: 1, ..plain() },
+        Front {
+            asks_for: Some(decoded(&right[6..])),
+            ..plain()
+        },
+        Front {
+            asks_for: Some(("nobody".to_owned(), "nothing".to_owned())),
+            ..plain()
+        },
+        Front {
+            redirects_to: Some(other.url("").trim_end_matches('/').to_owned()),
+            ..plain()
+        },
+        Front {
+            fails: 1,
+            ..plain()
+        },
     ]
 }
 
@@ -136,12 +156,18 @@ async fn watch_command_lines() -> std::convert::Infallible {
 fn assert_none_below(root: &Path, secret: &str) {
     for entry in fs::read_dir(root).unwrap() {
         let path = entry.unwrap().path();
-        assert!(!path.to_string_lossy().contains(secret), "{}", path.display());
+        assert!(
+            !path.to_string_lossy().contains(secret),
+            "{}",
+            path.display()
+        );
         if path.is_dir() {
             assert_none_below(&path, secret);
         } else {
             let bytes = fs::read(&path).unwrap();
-            let found = bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+            let found = bytes
+                .windows(secret.len())
+                .any(|part| part == secret.as_bytes());
             assert!(!found, "{}", path.display());
         }
     }

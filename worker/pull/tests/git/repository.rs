@@ -12,7 +12,9 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use worker_pull::{
     Operation,
-    git::{Address, Bounds, Credentials, Fetched, Git, GitError, Options, Patience, Reference, Request},
+    git::{
+        Address, Bounds, Credentials, Fetched, Git, GitError, Options, Patience, Reference, Request,
+    },
 };
 
 /// A directory of repositories, a place for clones, and a cache.

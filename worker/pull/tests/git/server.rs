@@ -81,7 +81,14 @@ impl Server {
         let directory = root.parent().unwrap();
         let (certificate, key) = (directory.join("tls.crt"), directory.join("tls.key"));
         let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+            ])
             .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
             .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
             .args(["-addext", "basicConstraints=critical,CA:FALSE"])
@@ -109,7 +116,11 @@ impl Server {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        let scheme = if self.certificate.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         format!("{scheme}://localhost:{}/{path}", self.address.port())
     }
 
@@ -206,7 +217,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         let to = format!("{base}{}", parts.uri);
         return (StatusCode::FOUND, [(header::LOCATION, to)]).into_response();
     }
-    let wanted = front.asks_for.map(|(user, password)| basic(&user, &password));
+    let wanted = front
+        .asks_for
+        .map(|(user, password)| basic(&user, &password));
     if wanted.is_some() && authorization != wanted {
         let asks = [(header::WWW_AUTHENTICATE, "Basic realm=\"git\"")];
         return (StatusCode::UNAUTHORIZED, asks).into_response();
@@ -218,7 +231,12 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let path = parts.uri.path().to_owned();
     let is_pack = path.ends_with("/git-upload-pack");
     let kind = text(header::CONTENT_TYPE).unwrap_or_default();
-    let asked = Asked { method, path, query, kind };
+    let asked = Asked {
+        method,
+        path,
+        query,
+        kind,
+    };
     let (status, headers, body) =
         tokio::task::spawn_blocking(move || backend(&root, &asked, &body))
             .await

@@ -44,7 +44,11 @@ impl Sshd {
         );
         fs::write(&config, text).unwrap();
         let host = fs::read_to_string(keys.join("host.pub")).unwrap();
-        fs::write(keys.join("known_hosts"), format!("[localhost]:{port} {host}")).unwrap();
+        fs::write(
+            keys.join("known_hosts"),
+            format!("[localhost]:{port} {host}"),
+        )
+        .unwrap();
         if nix_is_root() {
             // Where the server of root keeps its unprivileged half.
             fs::create_dir_all("/run/sshd").unwrap();
@@ -56,7 +60,10 @@ impl Sshd {
             .spawn()
             .expect("sshd is installed: tests/run installs it, or your system's openssh-server");
         let up = async {
-            while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            while tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .is_err()
+            {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -111,13 +118,19 @@ async fn a_key_that_may_log_in_gets_every_sort_of_reference() {
         let name = number.to_string();
         let fetched = scene.fetch(request(&url, reference), &name).await.unwrap();
         assert_eq!(fetched.commit, code.id(wanted), "{wanted}");
-        assert_eq!(git(&scene.clone_at(&name), &["rev-parse", "HEAD"]), code.id(wanted));
+        assert_eq!(
+            git(&scene.clone_at(&name), &["rev-parse", "HEAD"]),
+            code.id(wanted)
+        );
         git(&scene.clone_at(&name), &["fsck"]);
     }
     // The short form has no place for a port, so the client is told.
     scene.ssh.extend(["-p".to_owned(), sshd.port.to_string()]);
     let short = format!("localhost:{}", code.path.display());
-    let fetched = scene.fetch(request(&short, named("main")), "short").await.unwrap();
+    let fetched = scene
+        .fetch(request(&short, named("main")), "short")
+        .await
+        .unwrap();
     assert_eq!(fetched.commit, code.id("main"));
 }
 
@@ -128,24 +141,47 @@ async fn refusals_are_told_apart_and_nobody_is_asked() {
     let sshd = Sshd::start(&scene).await;
     let url = sshd.url(&code.path);
     scene.ssh = sshd.client("wrong", "known_hosts");
-    let error = scene.fetch(request(&url, Reference::Default), "a").await.unwrap_err();
-    assert!(matches!(error, GitError::Authentication { .. }), "{error:?}");
+    let error = scene
+        .fetch(request(&url, Reference::Default), "a")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, GitError::Authentication { .. }),
+        "{error:?}"
+    );
     scene.ssh = sshd.client("right", "nobody_is_known");
-    let error = scene.fetch(request(&url, Reference::Default), "a").await.unwrap_err();
-    assert!(error.to_string().contains("host key is not known"), "{error}");
+    let error = scene
+        .fetch(request(&url, Reference::Default), "a")
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("host key is not known"),
+        "{error}"
+    );
     scene.ssh = sshd.client("right", "known_hosts");
     let gone = sshd.url(Path::new("/nowhere/at/all.git"));
-    let error = scene.fetch(request(&gone, Reference::Default), "a").await.unwrap_err();
+    let error = scene
+        .fetch(request(&gone, Reference::Default), "a")
+        .await
+        .unwrap_err();
     assert!(matches!(error, GitError::NotFound { .. }), "{error:?}");
     scene.ssh = vec!["no-such-program".to_owned()];
-    let error = scene.fetch(request(&url, Reference::Default), "a").await.unwrap_err();
-    assert!(error.to_string().contains("install OpenSSH's client"), "{error}");
+    let error = scene
+        .fetch(request(&url, Reference::Default), "a")
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("install OpenSSH's client"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn paths_are_one_word_to_the_other_side() {
     let mut scene = Scene::new();
-    let odd = scene.repositories().join("it's $(touch injected); code.git");
+    let odd = scene
+        .repositories()
+        .join("it's $(touch injected); code.git");
     let code = Repository::create(&odd);
     code.write("a.txt", "a");
     let id = code.commit("odd");
@@ -153,7 +189,10 @@ async fn paths_are_one_word_to_the_other_side() {
     scene.ssh = sshd.client("right", "known_hosts");
     scene.ssh.extend(["-p".to_owned(), sshd.port.to_string()]);
     let short = format!("localhost:{}", odd.display());
-    let fetched = scene.fetch(request(&short, Reference::Default), "a").await.unwrap();
+    let fetched = scene
+        .fetch(request(&short, Reference::Default), "a")
+        .await
+        .unwrap();
     assert_eq!(fetched.commit, id);
 }
 
@@ -176,7 +215,10 @@ async fn a_client_that_hangs_ends_when_the_fetch_is_cancelled() {
         waited.expect("the client starts");
     };
     let (fetched, ()) = tokio::join!(fetching, cancelling);
-    assert!(matches!(fetched, Err(GitError::Interrupted(_))), "{fetched:?}");
+    assert!(
+        matches!(fetched, Err(GitError::Interrupted(_))),
+        "{fetched:?}"
+    );
     let pid = fs::read_to_string(&pid).unwrap();
     let gone = async {
         while Path::new("/proc").join(pid.trim()).exists() {
