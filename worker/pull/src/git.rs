@@ -297,7 +297,7 @@ impl Fetch<'_> {
     fn once(&self) -> Result<Fetched, GitError> {
         cache::remove(self.into).map_err(GitError::io(self.into))?;
         if self.context.address.is_local() {
-            return self.from_this_machine();
+            return self.clone_locally();
         }
         transport::prepare().map_err(|source| self.context.failed("prepare for", Some(source)))?;
         let slot = self.git.cache.slot(&self.context.address, "")?;
@@ -362,23 +362,22 @@ impl Fetch<'_> {
             opened.map_err(|source| context.failed("open the mirror of", Some(source)))?;
         let known = mirror::find_in_history(context, &history, id);
         let cached = known.is_ok();
-        let commit = match known {
-            Ok(commit) => commit,
-            Err(_) => {
-                let fetched = Server::connect(context, &history)
-                    .and_then(|mut server| server.fetch_history());
-                if let Err(GitError::Failed { .. }) = &fetched {
-                    slot.clear()?;
-                }
-                fetched?;
-                mirror::find_in_history(context, &history, id)?
+        let commit = if let Ok(commit) = known {
+            commit
+        } else {
+            let fetched =
+                Server::connect(context, &history).and_then(|mut server| server.fetch_history());
+            if let Err(GitError::Failed { .. }) = &fetched {
+                slot.clear()?;
             }
+            fetched?;
+            mirror::find_in_history(context, &history, id)?
         };
         self.export(&history, &Wanted::commit(commit), cached)
     }
 
     /// A repository on this machine is its own mirror.
-    fn from_this_machine(&self) -> Result<Fetched, GitError> {
+    fn clone_locally(&self) -> Result<Fetched, GitError> {
         let context = &*self.context;
         let address::Place::Local(path) = &context.address.place else {
             return Err(context.no_reference(self.reference));

@@ -20,14 +20,14 @@ pub use self::{
 /// A step that can be run here.
 #[derive(Clone, PartialEq)]
 pub struct Step {
-    pub(self) sort: Sort,
+    sort: Sort,
     id: Option<String>,
     inputs: Map<String, Value>,
 }
 
 /// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(self) enum Sort {
+enum Sort {
     SetWorkingDirectory,
     GitClone,
     PullFromS3,
@@ -104,7 +104,7 @@ impl Sort {
         })
     }
 
-    pub(self) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::SetWorkingDirectory => "set_working_directory",
             Self::GitClone => "git_clone",
@@ -209,7 +209,7 @@ impl Step {
     }
 
     /// Whether it puts files into the directory that it runs in.
-    pub(self) fn writes(&self) -> bool {
+    fn writes(&self) -> bool {
         !matches!(self.sort, Sort::SetWorkingDirectory) && !self.sort.needs_interpreter()
     }
 
@@ -219,7 +219,7 @@ impl Step {
     }
 
     /// Type and name of the block that `pull_with_block` names.
-    pub(self) fn block(&self) -> Option<(String, String)> {
+    fn block(&self) -> Option<(String, String)> {
         if self.sort != Sort::PullWithBlock {
             return None;
         }
@@ -249,7 +249,7 @@ impl std::fmt::Debug for Step {
             .field("name", &self.name())
             .field("id", &self.id)
             .field("inputs", &self.inputs.keys())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -108,13 +108,13 @@ impl Export<'_> {
         let failed = |source| self.context.failed("check out", Some(source));
         let commit = clone.find_commit(self.wanted.commit).map_err(failed)?;
         let tree = commit.tree().map_err(failed)?;
-        let cone = Cone::new(self.directories);
+        let sparse = Cone::new(self.directories);
         let mut checkout = CheckoutBuilder::new();
         checkout
             .force()
             .notify_on(git2::CheckoutNotificationType::all())
             .notify(|_, _, _, _, _| self.context.go_on());
-        if let Some(cone) = &cone {
+        if let Some(cone) = &sparse {
             checkout.disable_pathspec_match(true);
             for path in cone.paths(clone, &tree).map_err(failed)? {
                 checkout.path(path);
@@ -123,7 +123,7 @@ impl Export<'_> {
         clone
             .checkout_tree(tree.as_object(), Some(&mut checkout))
             .map_err(failed)?;
-        if let Some(cone) = &cone {
+        if let Some(cone) = &sparse {
             leave_out(clone, &tree).map_err(failed)?;
             let info = clone.path().join("info");
             fs::create_dir_all(&info).map_err(GitError::io(&info))?;
@@ -147,7 +147,7 @@ pub(super) fn put(
     };
     let (making, old) = (beside("making"), beside("old"));
     remove(&making).map_err(GitError::io(&making))?;
-    let made = make(&making).and_then(|()| {
+    let done = make(&making).and_then(|()| {
         if into.exists() {
             remove(&old).map_err(GitError::io(&old))?;
             fs::rename(into, &old).map_err(GitError::io(into))?;
@@ -155,25 +155,25 @@ pub(super) fn put(
         fs::rename(&making, into).map_err(GitError::io(into))?;
         remove(&old).map_err(GitError::io(&old))
     });
-    if made.is_err() {
+    if done.is_err() {
         // The reason is what matters now; the workspace is removed with its run.
         drop(remove(&making));
     }
-    made
+    done
 }
 
 /// Copies the objects of a repository, or refers to them when that is too much. Copies share their blocks where the file system can do that.
 fn give_objects(from: &Path, to: &Path) -> Result<(), GitError> {
-    let mut files = Vec::new();
+    let mut objects = Vec::new();
     let mut total = 0;
     for directory in entries(from)? {
         if !directory.is_dir() {
             continue;
         }
-        for file in entries(&directory)? {
-            let size = fs::metadata(&file).map_err(GitError::io(&file))?.len();
+        for object in entries(&directory)? {
+            let size = fs::metadata(&object).map_err(GitError::io(&object))?.len();
             total += size;
-            files.push(file);
+            objects.push(object);
         }
         if total > MOST_COPIED {
             break;
@@ -187,15 +187,15 @@ fn give_objects(from: &Path, to: &Path) -> Result<(), GitError> {
         let from = fs::canonicalize(from).map_err(GitError::io(from))?;
         return fs::write(&path, format!("{}\n", from.display())).map_err(GitError::io(path));
     }
-    for file in files {
-        let Ok(name) = file.strip_prefix(from) else {
+    for object in objects {
+        let Ok(name) = object.strip_prefix(from) else {
             continue;
         };
         let target = to.join(name);
         if let Some(directory) = target.parent() {
             fs::create_dir_all(directory).map_err(GitError::io(directory))?;
         }
-        fs::copy(&file, &target).map_err(GitError::io(target))?;
+        fs::copy(&object, &target).map_err(GitError::io(target))?;
     }
     Ok(())
 }

@@ -92,7 +92,9 @@ impl<'a> Server<'a> {
         let at_tip = |commit: Oid| {
             let mut wanted = Wanted::commit(commit);
             if let Some(head) = heads.iter().find(|head| head.oid() == commit) {
-                wanted.source = head.name().trim_end_matches("^{}").to_owned();
+                head.name()
+                    .trim_end_matches("^{}")
+                    .clone_into(&mut wanted.source);
             }
             wanted
         };

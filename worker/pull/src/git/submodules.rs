@@ -24,7 +24,7 @@ pub(super) fn of(
         repository: address.to_string(),
         source,
     };
-    let cone = Cone::new(directories);
+    let sparse = Cone::new(directories);
     let tree = clone.head().and_then(|head| head.peel_to_tree());
     let mut links: Vec<(String, Oid)> = Vec::new();
     tree.and_then(|tree| {
@@ -32,7 +32,7 @@ pub(super) fn of(
             if entry.kind() == Some(ObjectType::Commit)
                 && let Ok(name) = entry.name()
             {
-                links.push((format!("{}{name}", parent), entry.id()));
+                links.push((format!("{parent}{name}"), entry.id()));
             }
             TreeWalkResult::Ok
         })
@@ -44,7 +44,7 @@ pub(super) fn of(
     let urls = urls(clone).map_err(failed)?;
     links
         .into_iter()
-        .filter(|(path, _)| cone.as_ref().is_none_or(|cone| cone.has(path)))
+        .filter(|(path, _)| sparse.as_ref().is_none_or(|cone| cone.has(path)))
         .filter_map(|(path, commit)| {
             // A link that `.gitmodules` does not know stays an empty directory, as with git.
             let (_, url) = urls.iter().find(|(known, _)| *known == path)?;

@@ -14,7 +14,7 @@ use worker_config::template::Lookups;
 use super::{
     InputError, Step,
     action::{self, Action},
-    shell::{Shell, Written},
+    shell::{self, Shell, Show, Written},
 };
 use crate::{
     Interrupted, Operation,
@@ -235,14 +235,11 @@ impl std::fmt::Debug for Runner<'_> {
 impl Place<'_> {
     async fn take(&mut self, step: &Step) -> Result<(), StepError> {
         let Runner {
-            git,
-            terms,
-            operation,
             outside,
             lookups,
             base,
             workspace,
-            shell: _,
+            ..
         } = *self.runner;
         let environment = |name: &str| outside.environment(name);
         let outputs = &self.pulled.outputs;
@@ -254,7 +251,26 @@ impl Place<'_> {
             workspace.clone_into(&mut self.cwd);
         }
         let mut done = Done::of(step);
-        let outputs = match action {
+        let outputs = self.carry_out(action, &mut done).await?;
+        self.pulled.done.push(done);
+        if let Some(id) = &step.id {
+            self.pulled.outputs.insert(id.clone(), outputs.clone());
+        }
+        if let Value::Object(outputs) = outputs {
+            self.pulled.outputs.extend(outputs);
+        }
+        Ok(())
+    }
+
+    /// Does what a step is to do, and says what it gives to later ones.
+    async fn carry_out(&mut self, action: Action, done: &mut Done) -> Result<Value, StepError> {
+        let Runner {
+            git,
+            terms,
+            operation,
+            ..
+        } = *self.runner;
+        Ok(match action {
             Action::Go(directory) => {
                 let directory = self.cwd.join(directory);
                 let found = fs::canonicalize(&directory)
@@ -284,7 +300,7 @@ impl Place<'_> {
                 let shell = self.shell()?;
                 let written = self
                     .showing(script.shown, async |show| {
-                        shell.run(operation, &script, &self.cwd, show).await
+                        shell.run(&script, &self.programs(&self.cwd, show)).await
                     })
                     .await?;
                 written.outputs()
@@ -300,21 +316,21 @@ impl Place<'_> {
                 let written = self
                     .showing(shown, async |show| {
                         shell
-                            .install(operation, &requirements, &directory, show)
+                            .install(&requirements, &self.programs(&directory, show))
                             .await
                     })
                     .await?;
                 written.outputs()
             }
-        };
-        self.pulled.done.push(done);
-        if let Some(id) = &step.id {
-            self.pulled.outputs.insert(id.clone(), outputs.clone());
+        })
+    }
+
+    fn programs<'a>(&'a self, directory: &'a Path, show: &'a Show<'a>) -> shell::Terms<'a> {
+        shell::Terms {
+            operation: self.runner.operation,
+            directory,
+            show,
         }
-        if let Value::Object(outputs) = outputs {
-            self.pulled.outputs.extend(outputs);
-        }
-        Ok(())
     }
 
     fn shell(&self) -> Result<&Shell, StepError> {
@@ -325,11 +341,7 @@ impl Place<'_> {
     }
 
     /// Does work whose lines go to the log, secrets masked.
-    async fn showing<T>(
-        &self,
-        shown: bool,
-        work: impl AsyncFnOnce(&super::shell::Show<'_>) -> T,
-    ) -> T {
+    async fn showing<T>(&self, shown: bool, work: impl AsyncFnOnce(&Show<'_>) -> T) -> T {
         let (lines_tx, mut lines_rx) = mpsc::channel::<String>(MOST_WAITING);
         let secrets: Arc<[String]> = secrets(self.runner.lookups).into();
         let show = move |line: &str| {

@@ -51,6 +51,13 @@ pub(super) struct Written {
 /// Where lines go while a program writes them.
 pub(super) type Show<'a> = dyn Fn(&str) + Send + Sync + 'a;
 
+/// How programs are run: where, until when, and who sees what they write.
+pub(super) struct Terms<'a> {
+    pub(super) operation: &'a Operation,
+    pub(super) directory: &'a Path,
+    pub(super) show: &'a Show<'a>,
+}
+
 /// Of each stream this much is kept for later steps. More than that is no value, and the program may go on writing.
 const MOST_KEPT: usize = 1 << 20;
 
@@ -61,35 +68,30 @@ impl Shell {
     /// line is a shell's. A script that begins with `#!` is run as a whole, by what that line names.
     pub(super) async fn run(
         &self,
-        operation: &Operation,
         script: &Script,
-        cwd: &Path,
-        show: &Show<'_>,
+        terms: &Terms<'_>,
     ) -> Result<Written, StepError> {
         let mut environment = self.environment.clone();
         environment.extend(script.environment.iter().cloned());
         let directory = match &script.directory {
-            Some(directory) => cwd.join(directory),
-            None => cwd.to_owned(),
+            Some(directory) => terms.directory.join(directory),
+            None => terms.directory.to_owned(),
+        };
+        let terms = Terms {
+            directory: &directory,
+            ..*terms
         };
         let mut written = Written::default();
         for program in programs(script, &environment)? {
             let mut command = Command::new(&program[0]);
             command.args(&program[1..]);
-            self.run_one(
-                operation,
-                command,
-                &environment,
-                &directory,
-                show,
-                &mut written,
-            )
-            .await?
-            .map_err(|code| StepError::Exit {
-                program: "run_shell_script",
-                code,
-                stderr: written.stderr.clone(),
-            })?;
+            self.run_one(command, &environment, &terms, &mut written)
+                .await?
+                .map_err(|code| StepError::Exit {
+                    program: "run_shell_script",
+                    code,
+                    stderr: written.stderr.clone(),
+                })?;
         }
         Ok(written)
     }
@@ -97,10 +99,8 @@ impl Shell {
     /// Installs what a file of requirements names, with `uv` where there is one, into the environment of the job's interpreter.
     pub(super) async fn install(
         &self,
-        operation: &Operation,
         requirements: &str,
-        directory: &Path,
-        show: &Show<'_>,
+        terms: &Terms<'_>,
     ) -> Result<Written, StepError> {
         let python = self
             .python
@@ -121,32 +121,28 @@ impl Shell {
         // Modules of the code itself must not stand in for those that pip imports.
         environment.insert("PYTHONSAFEPATH".to_owned(), "1".to_owned());
         let mut written = Written::default();
-        self.run_one(
-            operation,
-            command,
-            &environment,
-            directory,
-            show,
-            &mut written,
-        )
-        .await?
-        .map_err(|code| StepError::Exit {
-            program: "pip_install_requirements",
-            code,
-            stderr: written.stderr.clone(),
-        })?;
+        self.run_one(command, &environment, terms, &mut written)
+            .await?
+            .map_err(|code| StepError::Exit {
+                program: "pip_install_requirements",
+                code,
+                stderr: written.stderr.clone(),
+            })?;
         Ok(written)
     }
 
     async fn run_one(
         &self,
-        operation: &Operation,
         mut command: Command,
         environment: &BTreeMap<String, String>,
-        directory: &Path,
-        show: &Show<'_>,
+        terms: &Terms<'_>,
         written: &mut Written,
     ) -> Result<Result<(), i32>, StepError> {
+        let Terms {
+            operation,
+            directory,
+            show,
+        } = *terms;
         let program = command
             .as_std()
             .get_program()
