@@ -151,6 +151,23 @@ impl Outside for Told<'_> {
     }
 }
 
+impl Told<'_> {
+    /// Whether everything that steps ask the environment for may be answered here; in the job it may.
+    fn check_environment(&self, steps: &[Step]) -> Result<(), String> {
+        if self.services.policy.allow_environment_placeholders {
+            return Ok(());
+        }
+        let names = steps.iter().flat_map(Step::environment_names);
+        let mut open = names.filter(|name| !self.job.0.contains_key(name));
+        match open.next() {
+            None => Ok(()),
+            Some(name) => Err(format!(
+                "they ask for the environment variable {name}, and this worker's policy does not let them have its own"
+            )),
+        }
+    }
+}
+
 /// Gets the code of a deployment, by its pull steps or from its path. `job` is the environment that the job will have.
 pub(crate) async fn pull(
     services: &Services,
@@ -170,11 +187,14 @@ pub(crate) async fn pull(
     }
     let here = services.driver.kind() == DriverKind::Process;
     let told = Told { services, id, job };
-    let steps = match parse(&written, here && services.policy.allow_command) {
+    let steps = parse(&written, here && services.policy.allow_command)
+        .map_err(|unsupported| unsupported.to_string())
+        .and_then(|steps| told.check_environment(&steps).map(|()| steps));
+    let steps = match steps {
         Ok(steps) => steps,
-        Err(unsupported) => {
-            let code = left_to_job(entry, &unsupported.to_string())?;
-            let message = format!("The job runs the pull steps itself: {unsupported}.");
+        Err(why) => {
+            let code = left_to_job(entry, &why)?;
+            let message = format!("The job runs the pull steps itself: {why}.");
             services.run_log.say(id, LogLevel::INFO, message).await;
             return Ok(code);
         }

@@ -11,7 +11,10 @@ use worker_api::{
 use worker_config::{Secret, policy::Policy};
 use worker_drivers::{Driver, Owner};
 
-use crate::{emitter::Emitter, fresh::Fresh, journal::Journal, metrics::Metrics, pull::Puller, run_log::RunLog};
+use crate::{
+    emitter::Emitter, fresh::Fresh, journal::Journal, metrics::Metrics, pull::Puller,
+    run_log::RunLog,
+};
 
 /// The services that lives share. One per worker.
 #[derive(Debug)]

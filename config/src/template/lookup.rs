@@ -217,7 +217,10 @@ pub(super) fn block_text(
     }
 }
 
-pub(super) fn read_block(placeholder: &Placeholder<'_>, lookups: &Lookups) -> Result<Value, TemplateError> {
+pub(super) fn read_block(
+    placeholder: &Placeholder<'_>,
+    lookups: &Lookups,
+) -> Result<Value, TemplateError> {
     let Some((slug, name, path)) = block_parts(placeholder) else {
         return Err(TemplateError::invalid(
             placeholder.name,
