@@ -204,9 +204,10 @@ pub(crate) async fn pull(
         let missing = lookups.missing(step.references());
         lookups.extend(sources::look_up(services, line, &missing).await?);
     }
-    let workspace = match steps::need_workspace(&steps) {
-        true => make_workspace(services, entry)?,
-        false => path_of(&services.workspaces, entry.key),
+    let workspace = if steps::need_workspace(&steps) {
+        make_workspace(services, entry)?
+    } else {
+        path_of(&services.workspaces, entry.key)
     };
     let shell = services.puller.shell(services, job);
     let base = PathBuf::from(deployment.path.as_deref().unwrap_or_default());
