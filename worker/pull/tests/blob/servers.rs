@@ -11,7 +11,7 @@ use std::{
 };
 
 use object_store::{
-    ClientOptions, ObjectStore, ObjectStoreExt, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
+    ClientOptions, ObjectStoreExt, azure::MicrosoftAzureBuilder,
 };
 use serde_json::{Map, Value};
 use tempfile::TempDir;
@@ -50,8 +50,14 @@ impl Server {
     /// An S3 server, empty.
     pub(crate) async fn moto() -> Self {
         let port = free_port();
-        let mut command = Command::new(installed("venv/bin/moto_server"));
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        Self::start(moto(port), port).await
+    }
+
+    /// An S3 server with a bucket of many small objects below `folder`.
+    pub(crate) async fn full_moto(bucket: &str, folder: &str, count: usize) -> Self {
+        let port = free_port();
+        let mut command = moto(port);
+        command.args([bucket, folder, &count.to_string()]);
         Self::start(command, port).await
     }
 
@@ -71,23 +77,48 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("the server can be started");
-        let server = Self { process, port, url: format!("http://127.0.0.1:{port}") };
+        let mut server = Self { process, port, url: format!("http://127.0.0.1:{port}") };
         for _ in 0..600 {
             if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
                 return server;
             }
+            let ended = server.process.try_wait().expect("it can be asked");
+            assert_eq!(ended, None, "the server ended");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("the server on port {port} did not come up");
     }
 
-    /// Sends a request without credentials, which moto takes for its account's.
-    pub(crate) async fn ask(&self, request: reqwest::RequestBuilder) -> String {
-        let response = request.send().await.expect("the server answers");
-        let status = response.status();
-        let text = response.text().await.expect("the server answers with text");
-        assert!(status.is_success(), "{status}: {text}");
-        text
+    /// From now on moto looks at signatures and at what their owners may do.
+    pub(crate) async fn demand_authentication(&self) {
+        let request = plain_client().post(format!("{}/moto-api/reset-auth", self.url));
+        ask(request.body("0")).await;
+    }
+
+    /// Makes a user that may do anything, and a role of the name `reader`; gives the user's key.
+    pub(crate) async fn make_user(&self) -> (String, String) {
+        const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+        let call = async |form: &[(&str, &str)]| {
+            let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+            let request = plain_client()
+                .post(&self.url)
+                .header("content-type", "application/x-www-form-urlencoded")
+                .header("authorization", "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=x");
+            ask(request.body(form)).await
+        };
+        let version = ("Version", "2010-05-08");
+        call(&[("Action", "CreateUser"), version, ("UserName", "u")]).await;
+        let policy = ("PolicyDocument", POLICY);
+        call(&[("Action", "PutUserPolicy"), version, ("UserName", "u"), ("PolicyName", "all"), policy]).await;
+        let trust = ("AssumeRolePolicyDocument", POLICY);
+        call(&[("Action", "CreateRole"), version, ("RoleName", "reader"), trust]).await;
+        call(&[("Action", "PutRolePolicy"), version, ("RoleName", "reader"), ("PolicyName", "all"), policy]).await;
+        let answer = call(&[("Action", "CreateAccessKey"), version, ("UserName", "u")]).await;
+        let field = |name: &str| {
+            let (_, rest) = answer.split_once(&format!("<{name}>")).expect("it is there");
+            rest.split_once('<').expect("it ends").0.to_owned()
+        };
+        (field("AccessKeyId"), field("SecretAccessKey"))
     }
 
     /// Makes a bucket with these objects. A key is sent as it is, so that it may be one that no client would send.
@@ -110,31 +141,6 @@ impl Server {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("it answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    }
-
-    /// Makes a bucket with many small objects below `folder`.
-    pub(crate) async fn fill_many(&self, bucket: &str, folder: &str, count: usize) {
-        self.fill_bucket(bucket, &[]).await;
-        let store = self.bucket(bucket);
-        let puts = (0..count).map(|number| {
-            let path = object_store::path::Path::from(format!("{folder}/{:03}/{number}.txt", number % 100));
-            let store = &store;
-            async move { store.put(&path, format!("object {number}").into()).await.map(drop) }
-        });
-        let puts = futures::stream::iter(puts);
-        futures::StreamExt::for_each_concurrent(puts, 8, async |put| put.await.expect("it is put")).await;
-    }
-
-    fn bucket(&self, bucket: &str) -> impl ObjectStore + use<> {
-        crypto();
-        AmazonS3Builder::new()
-            .with_bucket_name(bucket)
-            .with_endpoint(&self.url)
-            .with_client_options(ClientOptions::new().with_allow_http(true))
-            .with_access_key_id("test")
-            .with_secret_access_key("test")
-            .build()
-            .expect("the bucket can be opened")
     }
 
     /// Makes a container with these blobs.
@@ -246,6 +252,15 @@ impl Desk {
 
 // === functions ===
 
+/// Sends a request that must succeed.
+async fn ask(request: reqwest::RequestBuilder) -> String {
+    let response = request.send().await.expect("the server answers");
+    let status = response.status();
+    let text = response.text().await.expect("the server answers with text");
+    assert!(status.is_success(), "{status}: {text}");
+    text
+}
+
 pub(crate) fn map(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
@@ -269,6 +284,13 @@ fn walk(root: &Path, directory: &Path, found: &mut BTreeMap<String, String>) {
     }
 }
 
+fn moto(port: u16) -> Command {
+    let mut command = Command::new(installed("venv/bin/python"));
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/servers/s3.py"));
+    command.arg(port.to_string());
+    command
+}
+
 fn installed(program: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/.cache/servers").join(program);
     assert!(path.exists(), "{} is missing: tests/servers/set-up installs it", path.display());
@@ -289,12 +311,13 @@ fn crypto() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }
 
-/// So that nothing between here and the server tidies a key up.
+/// Percent-encodes all but slashes and letters; dots too, so that nothing on the way tidies them up.
 fn encode(key: &str) -> String {
-    let dots = key.replace('%', "%25").replace('\\', "%5C").replace(' ', "%20").replace('#', "%23").replace('?', "%3F");
-    dots.split('/').map(|part| match part {
-        ".." => "%2E%2E",
-        "." => "%2E",
-        part => part,
-    }).collect::<Vec<_>>().join("/")
+    key.bytes()
+        .map(|byte| match byte {
+            b'/' => "/".to_owned(),
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
 }
