@@ -36,7 +36,10 @@ struct Copy<'a> {
 
 impl Disk {
     pub(super) fn new(path: &str, heeds_ignore_file: bool) -> Self {
-        Self { path: path.to_owned(), heeds_ignore_file }
+        Self {
+            path: path.to_owned(),
+            heeds_ignore_file,
+        }
     }
 
     /// From a `LocalFileSystem` block, whose base is the present directory where it has none.
@@ -61,7 +64,14 @@ impl Disk {
             }
         }
         let ignored = patterns.build().map_err(io::Error::other)?;
-        let copy = Copy { operation, tally, from: &from, ignored, target, tree };
+        let copy = Copy {
+            operation,
+            tally,
+            from: &from,
+            ignored,
+            target,
+            tree,
+        };
         copy.directory(&from, tree)
     }
 
@@ -87,7 +97,10 @@ impl Copy<'_> {
             let entry = entry?;
             let (path, kind) = (entry.path(), entry.file_type()?);
             let inside = path.strip_prefix(self.from).unwrap_or(&path);
-            if self.ignored.matched(inside, kind.is_dir()).is_ignore() || path == self.target || self.tree.starts_with(&path) {
+            if self.ignored.matched(inside, kind.is_dir()).is_ignore()
+                || path == self.target
+                || self.tree.starts_with(&path)
+            {
                 continue;
             }
             let target = to.join(entry.file_name());
@@ -105,4 +118,3 @@ impl Copy<'_> {
         Ok(())
     }
 }
-

@@ -55,7 +55,9 @@ impl Fault {
     /// Judges an answer that is not a success.
     pub(super) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let said = Said::read(headers, body);
-        let region = headers.get("x-amz-bucket-region").and_then(|region| region.to_str().ok());
+        let region = headers
+            .get("x-amz-bucket-region")
+            .and_then(|region| region.to_str().ok());
         let kind = match status.as_u16() {
             301 | 307 | 400 | 403 if region.is_some() && said.is_about_region(status) => {
                 Kind::Elsewhere(region.unwrap_or_default().to_owned())
@@ -104,7 +106,8 @@ impl Fault {
         }
         match error {
             object_store::Error::NotFound { .. } => Self::new(Kind::NotFound, "it is not there"),
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+            object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. } => {
                 Self::new(Kind::Denied, "no credentials could be had")
             }
             // The text of anything else may quote what it was about.
@@ -124,7 +127,10 @@ impl Error for Fault {}
 /// So that a credential provider can tell through `object_store` what went wrong.
 impl From<Fault> for object_store::Error {
     fn from(fault: Fault) -> Self {
-        Self::Generic { store: "credentials", source: Box::new(fault) }
+        Self::Generic {
+            store: "credentials",
+            source: Box::new(fault),
+        }
     }
 }
 
@@ -159,21 +165,34 @@ impl Said {
                 *field = text.lines().next().unwrap_or_default().to_owned();
             }
         }
-        if let Some(code) = headers.get("x-ms-error-code").and_then(|code| code.to_str().ok()) {
+        if let Some(code) = headers
+            .get("x-ms-error-code")
+            .and_then(|code| code.to_str().ok())
+        {
             code.clone_into(&mut said.code);
         }
         said
     }
 
     fn is_about_credentials(&self) -> bool {
-        ["ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "InvalidAuthenticationInfo"]
-            .contains(&self.code.as_str())
+        [
+            "ExpiredToken",
+            "InvalidToken",
+            "TokenRefreshRequired",
+            "InvalidAccessKeyId",
+            "InvalidAuthenticationInfo",
+        ]
+        .contains(&self.code.as_str())
     }
 
     fn is_about_region(&self, status: StatusCode) -> bool {
         status.is_redirection()
-            || ["AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"]
-                .contains(&self.code.as_str())
+            || [
+                "AuthorizationHeaderMalformed",
+                "IllegalLocationConstraintException",
+                "PermanentRedirect",
+            ]
+            .contains(&self.code.as_str())
     }
 }
 
@@ -189,11 +208,13 @@ fn innermost(error: &dyn Error) -> String {
 
 /// One line, and not too much of it.
 fn shorten(reason: &str) -> String {
-    let mut line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line: String = reason
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if let Some((cut, _)) = line.char_indices().nth(MAX_REASON) {
         line.truncate(cut);
         line.push('…');
     }
     line
 }
-

@@ -178,7 +178,13 @@ impl Fetch<'_> {
                 return Ok(());
             }
         };
-        let tried = self.retry.run(async || self.attempt(&object, &path).await, Missed::may_pass).await;
+        let tried = self
+            .retry
+            .run(
+                async || self.attempt(&object, &path).await,
+                Missed::may_pass,
+            )
+            .await;
         match tried {
             Ok(Some(size)) => self.tally.count(self.operation, size),
             Ok(None) => {}
@@ -193,7 +199,10 @@ impl Fetch<'_> {
     /// Fetches one object; `None` if it only stands for a folder.
     async fn attempt(&self, object: &ObjectMeta, path: &Path) -> Result<Option<u64>, Missed> {
         let watch = Watch::default();
-        let options = GetOptions { extensions: watch.extensions(), ..GetOptions::default() };
+        let options = GetOptions {
+            extensions: watch.extensions(),
+            ..GetOptions::default()
+        };
         let found = self.remote.get_opts(&object.location, options).await;
         let found = found.map_err(|error| watch.judge(&error))?;
         let (md5, is_folder) = {
@@ -204,8 +213,15 @@ impl Fetch<'_> {
             return Ok(None);
         }
         let size = found.meta.size;
-        let body = found.into_stream().map_err(|error| Missed::Fault(watch.judge(&error)));
-        let mut check = Check { size, md5, got: 0, digest: Md5::new() };
+        let body = found
+            .into_stream()
+            .map_err(|error| Missed::Fault(watch.judge(&error)));
+        let mut check = Check {
+            size,
+            md5,
+            got: 0,
+            digest: Md5::new(),
+        };
         let body = body.inspect_ok(|chunk| check.add(chunk));
         if size <= COLLECTED {
             let body: BytesMut = body.try_collect_bytes().await?;
@@ -299,12 +315,15 @@ impl Check {
 
     fn done(self) -> Result<(), Fault> {
         if self.got != self.size {
-            return Err(Fault::transient(format!("{} of {} bytes arrived", self.got, self.size)));
+            return Err(Fault::transient(format!(
+                "{} of {} bytes arrived",
+                self.got, self.size
+            )));
         }
         match self.md5 {
-            Some(promised) if promised[..] != self.digest.finalize()[..] => {
-                Err(Fault::transient("what arrived is not what is stored: its checksum is another one"))
-            }
+            Some(promised) if promised[..] != self.digest.finalize()[..] => Err(Fault::transient(
+                "what arrived is not what is stored: its checksum is another one",
+            )),
             _ => Ok(()),
         }
     }
@@ -339,6 +358,7 @@ fn write(tree: &Path, path: &PathBuf, body: &[u8]) -> io::Result<()> {
 pub(super) async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }
-

@@ -39,7 +39,9 @@ pub(super) fn place(key: &str, prefix: &str) -> Place {
             "" | "." => {}
             ".." => return Place::Unfit("leads out of the directory"),
             part if part.contains('\0') => return Place::Unfit("contains a NUL"),
-            part if part.len() > LONGEST_NAME => return Place::Unfit("has a part that is too long for a file name"),
+            part if part.len() > LONGEST_NAME => {
+                return Place::Unfit("has a part that is too long for a file name");
+            }
             part => path.push(part),
         }
     }

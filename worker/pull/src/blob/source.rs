@@ -111,7 +111,10 @@ impl Source {
         Ok(Self {
             store,
             prefix: prefix(folder).ok_or_else(|| inputs.wrong("folder", NO_FOLDER))?,
-            placement: Placement::Here { container, folder: folder.to_owned() },
+            placement: Placement::Here {
+                container,
+                folder: folder.to_owned(),
+            },
         })
     }
 
@@ -146,7 +149,8 @@ impl Source {
                 (Store::Azure(Box::new(azure)), folder("base_folder")?)
             }
             "remote-file-system" => {
-                let found = Self::of_url(data.text("basepath")?, data.map("settings")?, "basepath")?;
+                let found =
+                    Self::of_url(data.text("basepath")?, data.map("settings")?, "basepath")?;
                 (found.store, found.prefix)
             }
             "local-file-system" => (Store::Disk(Disk::of_block(data)?), String::new()),
@@ -157,7 +161,10 @@ impl Source {
         Ok(Self {
             store,
             prefix,
-            placement: Placement::Below { directory, emptied: true },
+            placement: Placement::Below {
+                directory,
+                emptied: true,
+            },
         })
     }
 
@@ -176,10 +183,20 @@ impl Source {
         let (user, host) = address.user_and_host();
         let bucket = address.authority;
         let (store, below) = match address.scheme.as_str() {
-            "s3" | "s3a" => (Store::S3(Box::new(S3::of_settings(&need(bucket)?, settings)?)), bucket),
-            "gs" | "gcs" => (Store::Gcs(Box::new(Gcs::of_settings(&need(bucket)?, settings)?)), bucket),
+            "s3" | "s3a" => (
+                Store::S3(Box::new(S3::of_settings(&need(bucket)?, settings)?)),
+                bucket,
+            ),
+            "gs" | "gcs" => (
+                Store::Gcs(Box::new(Gcs::of_settings(&need(bucket)?, settings)?)),
+                bucket,
+            ),
             "az" | "abfs" | "abfss" | "adl" => {
-                let (container, host) = if user.is_empty() { (host, "") } else { (user, host) };
+                let (container, host) = if user.is_empty() {
+                    (host, "")
+                } else {
+                    (user, host)
+                };
                 let azure = Azure::of_settings(&need(container)?, host, settings)?;
                 (Store::Azure(Box::new(azure)), bucket)
             }
@@ -188,7 +205,11 @@ impl Source {
                 let disk = Disk::new(&format!("/{}", address.path), false);
                 (Store::Disk(disk), "")
             }
-            scheme => return Err(SourceError::Unknown(format!("a URL of the scheme {scheme}"))),
+            scheme => {
+                return Err(SourceError::Unknown(format!(
+                    "a URL of the scheme {scheme}"
+                )));
+            }
         };
         let mut path = address.path;
         if let Store::Web(_) = store {
@@ -254,13 +275,16 @@ impl<'a> Address<'a> {
     }
 
     fn user_and_host(&self) -> (&'a str, &'a str) {
-        self.authority.rsplit_once('@').unwrap_or(("", self.authority))
+        self.authority
+            .rsplit_once('@')
+            .unwrap_or(("", self.authority))
     }
 }
 
 // === functions ===
 
-const NO_FOLDER: &str = "is not a folder: it has an empty part, `.`, `..` or a control character in it";
+const NO_FOLDER: &str =
+    "is not a folder: it has an empty part, `.`, `..` or a control character in it";
 
 /// A folder as the beginning of keys, without slashes around; `None` if no listing can be asked for it.
 fn prefix(folder: &str) -> Option<String> {
@@ -271,7 +295,9 @@ fn prefix(folder: &str) -> Option<String> {
 
 /// A relative path that stays where it is.
 fn directory(path: &str) -> Option<PathBuf> {
-    let parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
+    let parts = path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".");
     let mut directory = PathBuf::new();
     for part in parts {
         if part == ".." || part.contains(['\0', '\\']) {
@@ -281,4 +307,3 @@ fn directory(path: &str) -> Option<PathBuf> {
     }
     Some(directory)
 }
-

@@ -11,7 +11,8 @@ use std::{
 };
 
 use object_store::{
-    ClientOptions, ObjectStoreExt, azure::MicrosoftAzureBuilder,
+    Attribute, Attributes, ClientOptions, ObjectStore, ObjectStoreExt, PutOptions,
+    azure::{MicrosoftAzure, MicrosoftAzureBuilder},
 };
 use serde_json::{Map, Value};
 use tempfile::TempDir;
@@ -66,7 +67,12 @@ impl Server {
         let port = free_port();
         let mut command = Command::new(installed("node_modules/.bin/azurite-blob"));
         let port_text = port.to_string();
-        command.args(["--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disableTelemetry"]);
+        command.args([
+            "--inMemoryPersistence",
+            "--silent",
+            "--skipApiVersionCheck",
+            "--disableTelemetry",
+        ]);
         command.args(["--blobPort", &port_text]);
         Self::start(command, port).await
     }
@@ -77,7 +83,11 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("the server can be started");
-        let mut server = Self { process, port, url: format!("http://127.0.0.1:{port}") };
+        let mut server = Self {
+            process,
+            port,
+            url: format!("http://127.0.0.1:{port}"),
+        };
         for _ in 0..600 {
             if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
                 return server;
@@ -99,7 +109,9 @@ impl Server {
     pub(crate) async fn make_user(&self) -> (String, String) {
         const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
         let call = async |form: &[(&str, &str)]| {
-            let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+            let form = url::form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(form)
+                .finish();
             let request = plain_client()
                 .post(&self.url)
                 .header("content-type", "application/x-www-form-urlencoded")
@@ -109,13 +121,35 @@ impl Server {
         let version = ("Version", "2010-05-08");
         call(&[("Action", "CreateUser"), version, ("UserName", "u")]).await;
         let policy = ("PolicyDocument", POLICY);
-        call(&[("Action", "PutUserPolicy"), version, ("UserName", "u"), ("PolicyName", "all"), policy]).await;
+        call(&[
+            ("Action", "PutUserPolicy"),
+            version,
+            ("UserName", "u"),
+            ("PolicyName", "all"),
+            policy,
+        ])
+        .await;
         let trust = ("AssumeRolePolicyDocument", POLICY);
-        call(&[("Action", "CreateRole"), version, ("RoleName", "reader"), trust]).await;
-        call(&[("Action", "PutRolePolicy"), version, ("RoleName", "reader"), ("PolicyName", "all"), policy]).await;
+        call(&[
+            ("Action", "CreateRole"),
+            version,
+            ("RoleName", "reader"),
+            trust,
+        ])
+        .await;
+        call(&[
+            ("Action", "PutRolePolicy"),
+            version,
+            ("RoleName", "reader"),
+            ("PolicyName", "all"),
+            policy,
+        ])
+        .await;
         let answer = call(&[("Action", "CreateAccessKey"), version, ("UserName", "u")]).await;
         let field = |name: &str| {
-            let (_, rest) = answer.split_once(&format!("<{name}>")).expect("it is there");
+            let (_, rest) = answer
+                .split_once(&format!("<{name}>"))
+                .expect("it is there");
             rest.split_once('<').expect("it ends").0.to_owned()
         };
         (field("AccessKeyId"), field("SecretAccessKey"))
@@ -125,40 +159,69 @@ impl Server {
     pub(crate) async fn fill_bucket(&self, bucket: &str, objects: &[(&str, &[u8])]) {
         self.put(&format!("/{bucket}"), b"").await;
         for (key, content) in objects {
-            self.put(&format!("/{bucket}/{}", encode(key)), content).await;
+            self.put(&format!("/{bucket}/{}", encode(key)), content)
+                .await;
         }
     }
 
     /// Sends a request byte by byte: any HTTP client would tidy `..` up.
     async fn put(&self, path: &str, content: &[u8]) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("it listens");
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))
+            .await
+            .expect("it listens");
         let head = format!(
-            "PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+            "PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nx-amz-acl: public-read\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
             content.len()
         );
         stream.write_all(head.as_bytes()).await.expect("it reads");
         stream.write_all(content).await.expect("it reads");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("it answers");
+        stream
+            .read_to_string(&mut answer)
+            .await
+            .expect("it answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     /// Makes a container with these blobs.
     pub(crate) async fn fill_container(&self, container: &str, blobs: &[(&str, &[u8])]) {
+        let store = self.container(container);
+        self.make_container(container).await;
+        for (key, content) in blobs {
+            let path = object_store::path::Path::parse(key).expect("a key of a test");
+            store
+                .put(&path, content.to_vec().into())
+                .await
+                .expect("it is put");
+        }
+    }
+
+    /// Puts a blob that only stands for a folder, as Azure's data lake does.
+    pub(crate) async fn mark_folder(&self, container: &str, folder: &str) {
+        let attributes =
+            Attributes::from_iter([(Attribute::Metadata("hdi_isfolder".into()), "true")]);
+        let options = PutOptions {
+            attributes,
+            ..PutOptions::default()
+        };
+        let path = object_store::path::Path::from(folder);
+        let put = self
+            .container(container)
+            .put_opts(&path, Vec::new().into(), options)
+            .await;
+        put.expect("it is put");
+    }
+
+    fn container(&self, container: &str) -> MicrosoftAzure {
         crypto();
-        let store = MicrosoftAzureBuilder::new()
+        MicrosoftAzureBuilder::new()
             .with_account("devstoreaccount1")
             .with_access_key(AZURITE_KEY)
             .with_container_name(container)
             .with_endpoint(format!("{}/devstoreaccount1", self.url))
             .with_client_options(ClientOptions::new().with_allow_http(true))
             .build()
-            .expect("the container can be opened");
-        self.make_container(container).await;
-        for (key, content) in blobs {
-            let path = object_store::path::Path::parse(key).expect("a key of a test");
-            store.put(&path, content.to_vec().into()).await.expect("it is put");
-        }
+            .expect("the container can be opened")
     }
 
     /// `object_store` makes no containers, so the request is signed here.
@@ -168,20 +231,30 @@ impl Server {
         let credential = AzureCredential::AccessKey(key);
         let mut request = http::Request::builder()
             .method("PUT")
-            .uri(format!("{}/devstoreaccount1/{container}?restype=container", self.url))
+            .uri(format!(
+                "{}/devstoreaccount1/{container}?restype=container",
+                self.url
+            ))
             .header("content-length", "0")
             .body(object_store::client::HttpRequestBody::empty())
             .expect("a request");
-        AzureAuthorizer::new(&credential, "devstoreaccount1").try_authorize(&mut request).expect("signed");
+        AzureAuthorizer::new(&credential, "devstoreaccount1")
+            .try_authorize(&mut request)
+            .expect("signed");
         let client = plain_client();
-        let answer = object_store::client::HttpService::call(&client, request).await.expect("an answer");
+        let answer = object_store::client::HttpService::call(&client, request)
+            .await
+            .expect("an answer");
         assert!(answer.status().is_success(), "{:?}", answer.status());
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.process.kill().and_then(|()| self.process.wait()).expect("the server ends");
+        self.process
+            .kill()
+            .and_then(|()| self.process.wait())
+            .expect("the server ends");
     }
 }
 
@@ -201,7 +274,11 @@ impl Desk {
             terms: Terms {
                 ambient: Ambient::from_iter([("AWS_EC2_METADATA_DISABLED", "true")]),
                 stall: Duration::from_secs(2),
-                retry: Retry { attempts: 4, first_delay: Duration::from_millis(5), max_delay: Duration::from_millis(20) },
+                retry: Retry {
+                    attempts: 4,
+                    first_delay: Duration::from_millis(5),
+                    max_delay: Duration::from_millis(20),
+                },
             },
             told,
         }
@@ -210,7 +287,10 @@ impl Desk {
     /// The same with these variables of the environment.
     pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
         let mut desk = Self::new();
-        let all = variables.iter().copied().chain([("AWS_EC2_METADATA_DISABLED", "true")]);
+        let all = variables
+            .iter()
+            .copied()
+            .chain([("AWS_EC2_METADATA_DISABLED", "true")]);
         desk.terms.ambient = Ambient::from_iter(all);
         desk
     }
@@ -274,11 +354,18 @@ fn walk(root: &Path, directory: &Path, found: &mut BTreeMap<String, String>) {
         if path.is_dir() && !path.is_symlink() {
             walk(root, &path, found);
             if fs::read_dir(&path).expect("a directory").next().is_none() {
-                found.insert(format!("{}/", path.strip_prefix(root).expect("below").display()), String::new());
+                found.insert(
+                    format!("{}/", path.strip_prefix(root).expect("below").display()),
+                    String::new(),
+                );
             }
         } else {
             let content = fs::read(&path).unwrap_or_default();
-            let name = path.strip_prefix(root).expect("below").display().to_string();
+            let name = path
+                .strip_prefix(root)
+                .expect("below")
+                .display()
+                .to_string();
             found.insert(name, String::from_utf8_lossy(&content).into_owned());
         }
     }
@@ -292,8 +379,14 @@ fn moto(port: u16) -> Command {
 }
 
 fn installed(program: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/.cache/servers").join(program);
-    assert!(path.exists(), "{} is missing: tests/servers/set-up installs it", path.display());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/.cache/servers")
+        .join(program);
+    assert!(
+        path.exists(),
+        "{} is missing: tests/servers/set-up installs it",
+        path.display()
+    );
     path
 }
 
@@ -304,7 +397,10 @@ fn free_port() -> u16 {
 
 pub(crate) fn plain_client() -> reqwest::Client {
     crypto();
-    reqwest::Client::builder().no_proxy().build().expect("a client")
+    reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .expect("a client")
 }
 
 fn crypto() {
