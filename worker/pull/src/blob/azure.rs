@@ -246,7 +246,6 @@ fn application(
         (Some(tenant), Some(id), Some(secret)) => {
             Ok(Some(Login::Application { tenant, id, secret }))
         }
-        (None, None, None) => Ok(None),
         // The default chain knows which tenant or identity is meant by these two.
         (_, _, None) => Ok(None),
         _ => Err(inputs.wrong(secret, "needs tenant_id and client_id beside it")),
@@ -266,3 +265,6 @@ fn account_of(url: &Url) -> Option<String> {
         _ => in_path(),
     }
 }
+
+#[cfg(test)]
+mod tests;

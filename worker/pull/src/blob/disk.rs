@@ -58,10 +58,11 @@ impl Disk {
         let from = self.directory(ambient);
         let mut patterns = GitignoreBuilder::new(&from);
         let file = from.join(IGNORE_FILE);
-        if self.heeds_ignore_file && file.exists() {
-            if let Some(error) = patterns.add(&file) {
-                return Err(io::Error::other(error));
-            }
+        if self.heeds_ignore_file
+            && file.exists()
+            && let Some(error) = patterns.add(&file)
+        {
+            return Err(io::Error::other(error));
         }
         let ignored = patterns.build().map_err(io::Error::other)?;
         let copy = Copy {

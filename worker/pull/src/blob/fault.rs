@@ -65,10 +65,9 @@ impl Fault {
             404 | 410 => Kind::NotFound,
             401 | 403 => Kind::Denied,
             400 if said.is_about_credentials() => Kind::Denied,
-            400 if said.code == "RequestTimeout" => Kind::Transient,
-            408 | 409 | 425 | 429 => Kind::Transient,
             501 | 505 => Kind::Permanent,
-            500.. => Kind::Transient,
+            408 | 409 | 425 | 429 | 500.. => Kind::Transient,
+            400 if said.code == "RequestTimeout" => Kind::Transient,
             _ => Kind::Permanent,
         };
         let reason = match (said.code.as_str(), said.message.as_str()) {
@@ -162,7 +161,7 @@ impl Said {
                 && let Ok(text) = text.decode()
             {
                 // Azure's has the request's id and time on further lines.
-                *field = text.lines().next().unwrap_or_default().to_owned();
+                text.lines().next().unwrap_or_default().clone_into(field);
             }
         }
         if let Some(code) = headers
@@ -218,3 +217,6 @@ fn shorten(reason: &str) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,7 +79,7 @@ fn entries(text: &str) -> Vec<(std::ops::Range<usize>, Option<String>)> {
                     entry = Some(Entry {
                         start: before,
                         key: None,
-                    })
+                    });
                 }
                 (b"Key" | b"Name", Some(entry)) if entry.key.is_none() => {
                     entry.key = reader
@@ -108,3 +108,6 @@ fn key_of(raw: &BytesText<'_>) -> Option<String> {
 fn position(reader: &Reader<&[u8]>) -> usize {
     usize::try_from(reader.buffer_position()).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -355,3 +355,6 @@ pub(super) const AMBIENT_KEYS: [(&str, AmazonS3ConfigKey); 5] = [
         AmazonS3ConfigKey::MetadataEndpoint,
     ),
 ];
+
+#[cfg(test)]
+mod tests;

@@ -307,3 +307,6 @@ fn directory(path: &str) -> Option<PathBuf> {
     }
     Some(directory)
 }
+
+#[cfg(test)]
+mod tests;

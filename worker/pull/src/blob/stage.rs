@@ -70,9 +70,9 @@ impl Stage {
     pub(super) async fn discard(self) {
         for _ in 0..REMOVALS {
             let home = self.home.path().to_owned();
-            let removed = tokio::task::spawn_blocking(move || match fs::remove_dir_all(home) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => false,
-                _ => true,
+            let removed = tokio::task::spawn_blocking(move || {
+                let error = fs::remove_dir_all(home).err();
+                error.is_none_or(|error| error.kind() == io::ErrorKind::NotFound)
             });
             if removed.await.unwrap_or(true) {
                 return;
@@ -137,7 +137,7 @@ fn merge(from: &Path, to: &Path, for_real: bool) -> Result<(), BlobError> {
             .is_dir();
         match find(&target)? {
             Some(found) if found.is_dir() && is_directory => {
-                merge(&entry.path(), &target, for_real)?
+                merge(&entry.path(), &target, for_real)?;
             }
             Some(found) if found.is_dir() || is_directory => return Err(in_the_way(&target)),
             _ if for_real => {
@@ -168,3 +168,6 @@ pub(super) fn disk(path: &Path, source: io::Error) -> BlobError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests;

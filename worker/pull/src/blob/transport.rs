@@ -293,3 +293,6 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
         .parse()
         .ok()
 }
+
+#[cfg(test)]
+mod tests;

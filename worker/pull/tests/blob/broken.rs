@@ -208,7 +208,7 @@ async fn a_bucket_in_another_region_is_asked_there() {
 #[tokio::test]
 async fn an_interrupted_pull_ends_at_once_and_leaves_nothing() {
     let (_server, proxy, mut desk) = scene().await;
-    desk.terms.stall = Duration::from_secs(600);
+    desk.terms.stall = Duration::from_mins(10);
     proxy.always("/code/p/large", Fault::Stall(1 << 20));
     let pull = desk.step("pull_from_s3", step(&proxy.url));
     let interrupt = async {

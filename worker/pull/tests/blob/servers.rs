@@ -291,7 +291,7 @@ impl Desk {
             .iter()
             .copied()
             .chain([("AWS_EC2_METADATA_DISABLED", "true")]);
-        desk.terms.ambient = Ambient::from_iter(all);
+        desk.terms.ambient = all.collect();
         desk
     }
 

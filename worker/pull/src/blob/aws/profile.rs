@@ -144,3 +144,6 @@ fn sections(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
     }
     sections
 }
+
+#[cfg(test)]
+mod tests;
