@@ -229,12 +229,28 @@ impl Pull<'_> {
             operation: self.operation,
             remote: opened.map_err(|fault| Ended::Failed(self.refused(fault, 1)))?,
             prefix: &self.source.prefix,
+            backslash: self.source.backslash(),
             container: self.source.container_url(),
             tree,
+            target: &self.directory(),
             retry: &retry,
             tally: self.tally,
         };
-        fetch.run().await
+        fetch.run().await?;
+        let nothing = self.tally.listed.load(Relaxed) == 0 && !self.source.prefix.is_empty();
+        if nothing
+            && matches!(
+                self.source.placement,
+                Placement::Below {
+                    must_exist: true,
+                    ..
+                }
+            )
+        {
+            let fault = Fault::new(Kind::NotFound, "there is nothing in this folder");
+            return Err(Ended::Failed(self.refused(fault, 1)));
+        }
+        Ok(())
     }
 
     /// The client of stores whose steps say nothing of connections.
@@ -289,6 +305,7 @@ impl Pull<'_> {
             Placement::Below {
                 directory: below,
                 emptied,
+                must_exist: _,
             } => {
                 stage.settle(self.into, below, *emptied)?;
                 outputs.insert("directory".to_owned(), below.to_string_lossy().into());

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{azure::Azure, disk::Disk, gcs::Gcs, inputs::Inputs, s3::S3, web::Web};
+use super::{azure::Azure, disk::Disk, gcs::Gcs, inputs::Inputs, key::Backslash, s3::S3, web::Web};
 
 /// Where code is: a place in a store, and where a step puts it.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub(super) enum Placement {
         directory: PathBuf,
         /// Whether what was in it is removed.
         emptied: bool,
+        /// Whether a folder with nothing in it is an error: for the reference it is where fsspec looks for it.
+        must_exist: bool,
     },
 }
 
@@ -164,6 +166,7 @@ impl Source {
             placement: Placement::Below {
                 directory,
                 emptied: true,
+                must_exist: type_slug == "remote-file-system",
             },
         })
     }
@@ -222,8 +225,17 @@ impl Source {
             placement: Placement::Below {
                 directory: directory(&format!("{below}/{path}")).ok_or_else(|| wrong(NO_FOLDER))?,
                 emptied: false,
+                must_exist: true,
             },
         })
+    }
+
+    /// What a backslash in a key is.
+    pub(super) fn backslash(&self) -> Backslash {
+        match self.placement {
+            Placement::Here { .. } => Backslash::Slash,
+            Placement::Below { .. } => Backslash::Letter,
+        }
     }
 
     /// The name of the bucket or container.

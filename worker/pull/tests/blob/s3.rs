@@ -208,6 +208,15 @@ async fn a_folder_that_is_not_there_is_empty_and_said_to_be() {
         "{}",
         desk.told()
     );
+
+    // Where the reference asks fsspec, it is an error.
+    let url =
+        json!({"url": "s3://code/proj", "key": "a", "secret": "b", "endpoint_url": server.url});
+    let error = desk
+        .step("pull_from_remote_storage", url)
+        .await
+        .expect_err("refused");
+    assert!(matches!(error, BlobError::NotFound { .. }), "{error}");
 }
 
 #[tokio::test]

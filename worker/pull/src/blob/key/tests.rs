@@ -2,7 +2,11 @@ use std::path::{Component, PathBuf};
 
 use proptest::prelude::*;
 
-use super::{Place, place};
+use super::{Backslash, Place};
+
+fn place(key: &str, prefix: &str) -> Place {
+    super::place(key, prefix, Backslash::Slash)
+}
 
 fn file(path: &str) -> Place {
     Place::File(PathBuf::from(path))
@@ -18,6 +22,14 @@ fn a_key_becomes_its_path_below_the_folder() {
     );
     assert_eq!(place("proj/a//./b.py", "proj"), file("a/b.py"));
     assert_eq!(place("proj/a\\b.py", "proj"), file("a/b.py"));
+}
+
+#[test]
+fn a_backslash_may_be_a_letter() {
+    let place = |key| super::place(key, "p", Backslash::Letter);
+    assert_eq!(place("p/a\\b"), file("a\\b"));
+    assert_eq!(place("p/..\\b"), file("..\\b"));
+    assert_eq!(place("p/../b"), Place::Unfit("leads out of the directory"));
 }
 
 #[test]

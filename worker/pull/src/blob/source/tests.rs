@@ -149,7 +149,10 @@ fn the_clients_parameters_of_the_credentials_win_one_by_one() {
 fn a_block_gets_an_emptied_directory_of_its_own() {
     let data = map(json!({"bucket_name": "b", "bucket_folder": "", "credentials": {}}));
     let source = Source::from_block("s3-bucket", "dev", &data).expect("good");
-    let Placement::Below { directory, emptied } = source.placement else {
+    let Placement::Below {
+        directory, emptied, ..
+    } = source.placement
+    else {
         panic!("it has one")
     };
     assert_eq!((directory, emptied), (PathBuf::from("s3-bucket-dev"), true));
