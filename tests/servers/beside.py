@@ -9,7 +9,6 @@ Run it with a Python that has prefect-aws and s3fs, after `tests/servers/set-up`
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import tempfile
@@ -62,18 +61,11 @@ print(json.dumps({"seconds": seconds, "peak_kib": peak, "outputs": outputs}))
 
 
 def start(*arguments: str) -> tuple[subprocess.Popen, str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [SERVERS / "venv/bin/python", HERE / "s3.py", str(port), *arguments]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return server, f"http://127.0.0.1:{port}"
-        except OSError:
-            assert server.poll() is None, "the server ended"
-            time.sleep(0.1)
+    command = [SERVERS / "venv/bin/python", HERE / "s3.py", *arguments]
+    server = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    return server, server.stdout.readline().strip()
 
 
 def run(command: list, step: str, inputs: dict, directory: str) -> dict:

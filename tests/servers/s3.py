@@ -1,12 +1,14 @@
-"""Runs moto, with a bucket filled before it listens: by requests, ten thousand objects would take two minutes.
+"""Runs moto on a port of its own, says where, and ends with whoever holds its input.
 
-    s3.py PORT [BUCKET FOLDER COUNT]
+    s3.py [BUCKET FOLDER COUNT]
+
+With arguments, a bucket is filled before it listens: by requests, ten thousand objects would take two minutes.
 """
 
 import sys
 
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.s3.models import s3_backends
-from moto.server import main
 
 
 def fill(bucket: str, folder: str, count: int) -> None:
@@ -17,7 +19,10 @@ def fill(bucket: str, folder: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    port, *wanted = sys.argv[1:]
-    if wanted:
+    if wanted := sys.argv[1:]:
         fill(wanted[0], wanted[1], int(wanted[2]))
-    main(["-H", "127.0.0.1", "-p", port])
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    print(f"http://{host}:{port}", flush=True)
+    sys.stdin.read()

@@ -3,9 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Stdio,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -17,8 +16,10 @@ use object_store::{
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
     net::TcpStream,
+    process::{Child, ChildStdout, Command},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use worker_pull::{
@@ -32,7 +33,9 @@ pub(crate) const AZURITE_KEY: &str =
 
 /// A server, ended with the test.
 pub(crate) struct Server {
-    process: Child,
+    _process: Child,
+    /// Nobody reads on, but the server would end if nobody could.
+    _output: Lines<BufReader<ChildStdout>>,
     pub(crate) port: u16,
     pub(crate) url: String,
 }
@@ -50,53 +53,56 @@ pub(crate) struct Desk {
 impl Server {
     /// An S3 server, empty.
     pub(crate) async fn moto() -> Self {
-        let port = free_port();
-        Self::start(moto(port), port).await
+        Self::start(moto()).await
     }
 
     /// An S3 server with a bucket of many small objects below `folder`.
     pub(crate) async fn full_moto(bucket: &str, folder: &str, count: usize) -> Self {
-        let port = free_port();
-        let mut command = moto(port);
+        let mut command = moto();
         command.args([bucket, folder, &count.to_string()]);
-        Self::start(command, port).await
+        Self::start(command).await
     }
 
     /// An Azure server, empty.
     pub(crate) async fn azurite() -> Self {
-        let port = free_port();
         let mut command = Command::new(installed("node_modules/.bin/azurite-blob"));
-        let port_text = port.to_string();
-        command.args([
-            "--inMemoryPersistence",
-            "--silent",
-            "--skipApiVersionCheck",
-            "--disableTelemetry",
-        ]);
-        command.args(["--blobPort", &port_text]);
-        Self::start(command, port).await
+        command.args(["--inMemoryPersistence", "--silent", "--skipApiVersionCheck"]);
+        command.args(["--disableTelemetry", "--blobPort", "0"]);
+        Self::start(command).await
     }
 
-    async fn start(mut command: Command, port: u16) -> Self {
-        let process = command
-            .stdout(Stdio::null())
+    /// Starts it on a port of its own choice, and waits until it has said which.
+    async fn start(mut command: Command) -> Self {
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
+            .kill_on_drop(true)
             .spawn()
             .expect("the server can be started");
-        let mut server = Self {
-            process,
+        let output = process.stdout.take().expect("it is piped");
+        let mut lines = BufReader::new(output).lines();
+        let told = async {
+            while let Some(line) = lines.next_line().await.expect("it speaks text") {
+                // Azurite first says where it is about to listen.
+                if line.contains("starting") {
+                    continue;
+                }
+                if let Some((_, port)) = line.rsplit_once("http://127.0.0.1:") {
+                    return port.trim().parse().expect("a port");
+                }
+            }
+            panic!("the server ended");
+        };
+        let port = timeout(Duration::from_mins(1), told)
+            .await
+            .expect("it comes up");
+        Self {
+            _process: process,
+            _output: lines,
             port,
             url: format!("http://127.0.0.1:{port}"),
-        };
-        for _ in 0..600 {
-            if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return server;
-            }
-            let ended = server.process.try_wait().expect("it can be asked");
-            assert_eq!(ended, None, "the server ended");
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("the server on port {port} did not come up");
     }
 
     /// From now on moto looks at signatures and at what their owners may do.
@@ -249,15 +255,6 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process
-            .kill()
-            .and_then(|()| self.process.wait())
-            .expect("the server ends");
-    }
-}
-
 // === impl Desk ===
 
 impl Desk {
@@ -371,10 +368,9 @@ fn walk(root: &Path, directory: &Path, found: &mut BTreeMap<String, String>) {
     }
 }
 
-fn moto(port: u16) -> Command {
+fn moto() -> Command {
     let mut command = Command::new(installed("venv/bin/python"));
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/servers/s3.py"));
-    command.arg(port.to_string());
     command
 }
 
@@ -388,11 +384,6 @@ fn installed(program: &str) -> PathBuf {
         path.display()
     );
     path
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it has an address").port()
 }
 
 pub(crate) fn plain_client() -> reqwest::Client {
