@@ -52,9 +52,9 @@ const FENCES: [(&str, &[&str]); 7] = [
     ("bollard", &["drivers/"]),
     ("kube", &["drivers/"]),
     ("k8s_openapi", &["drivers/"]),
-    ("git2", &["worker/src/pull"]),
-    ("object_store", &["worker/src/pull"]),
-    ("reqwest", &["worker/api/"]),
+    ("git2", &["worker/pull/"]),
+    ("object_store", &["worker/pull/"]),
+    ("reqwest", &["worker/api/", "worker/pull/"]),
     ("rusqlite", &["worker/server/", "worker/src/journal"]),
 ];
 
