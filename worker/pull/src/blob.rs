@@ -143,8 +143,17 @@ pub async fn download(
     }
     let stage = Stage::within(into)?;
     let tally = Tally::default();
-    let pull = Pull { operation, source, into, terms, tally: &tally };
-    let fetched = operation.cancelled.run_until_cancelled(pull.fetch(stage.tree())).await;
+    let pull = Pull {
+        operation,
+        source,
+        into,
+        terms,
+        tally: &tally,
+    };
+    let fetched = operation
+        .cancelled
+        .run_until_cancelled(pull.fetch(stage.tree()))
+        .await;
     let settled = match fetched {
         None => Err(Interrupted.into()),
         Some(Err(error)) => Err(error),
@@ -183,14 +192,16 @@ impl Pull<'_> {
         match &self.source.store {
             Store::Web(web) => self.fetch_web(web, tree).await,
             Store::Disk(disk) => self.copy(disk, tree).await,
-            Store::S3(_) | Store::Gcs(_) | Store::Azure(_) => match self.fetch_objects(tree, None).await {
-                Err(Ended::Elsewhere(region)) => {
-                    tracing::debug!(region, "asking the region that has the bucket");
-                    let again = self.fetch_objects(tree, Some(&region)).await;
-                    again.map_err(|ended| self.error(ended))
+            Store::S3(_) | Store::Gcs(_) | Store::Azure(_) => {
+                match self.fetch_objects(tree, None).await {
+                    Err(Ended::Elsewhere(region)) => {
+                        tracing::debug!(region, "asking the region that has the bucket");
+                        let again = self.fetch_objects(tree, Some(&region)).await;
+                        again.map_err(|ended| self.error(ended))
+                    }
+                    fetched => fetched.map_err(|ended| self.error(ended)),
                 }
-                fetched => fetched.map_err(|ended| self.error(ended)),
-            },
+            }
         }
     }
 
@@ -218,12 +229,28 @@ impl Pull<'_> {
             operation: self.operation,
             remote: opened.map_err(|fault| Ended::Failed(self.refused(fault, 1)))?,
             prefix: &self.source.prefix,
+            backslash: self.source.backslash(),
             container: self.source.container_url(),
             tree,
+            target: &self.directory(),
             retry: &retry,
             tally: self.tally,
         };
-        fetch.run().await
+        fetch.run().await?;
+        let nothing = self.tally.listed.load(Relaxed) == 0 && !self.source.prefix.is_empty();
+        if nothing
+            && matches!(
+                self.source.placement,
+                Placement::Below {
+                    must_exist: true,
+                    ..
+                }
+            )
+        {
+            let fault = Fault::new(Kind::NotFound, "there is nothing in this folder");
+            return Err(Ended::Failed(self.refused(fault, 1)));
+        }
+        Ok(())
     }
 
     /// The client of stores whose steps say nothing of connections.
@@ -240,7 +267,9 @@ impl Pull<'_> {
         let attempt = async || web.fetch(&client, tree).await;
         let size = match self.terms.retry.run(attempt, web::WebFault::may_pass).await {
             Ok(size) => size,
-            Err((web::WebFault::Fault(fault), attempts)) => return Err(self.refused(fault, attempts)),
+            Err((web::WebFault::Fault(fault), attempts)) => {
+                return Err(self.refused(fault, attempts));
+            }
             Err((web::WebFault::Disk(source), _)) => return Err(stage::disk(tree, source)),
         };
         self.tally.count(self.operation, size);
@@ -273,7 +302,11 @@ impl Pull<'_> {
                 outputs.insert("folder".to_owned(), folder.as_str().into());
                 outputs.insert("directory".to_owned(), directory.to_string_lossy().into());
             }
-            Placement::Below { directory: below, emptied } => {
+            Placement::Below {
+                directory: below,
+                emptied,
+                must_exist: _,
+            } => {
                 stage.settle(self.into, below, *emptied)?;
                 outputs.insert("directory".to_owned(), below.to_string_lossy().into());
             }
@@ -301,8 +334,12 @@ impl Pull<'_> {
         match ended {
             Ended::Failed(error) => error,
             Ended::Elsewhere(region) => {
-                let reason = format!("the bucket is said to be in {region}, and there it is said again");
-                BlobError::Permanent { place: self.source.to_string(), reason }
+                let reason =
+                    format!("the bucket is said to be in {region}, and there it is said again");
+                BlobError::Permanent {
+                    place: self.source.to_string(),
+                    reason,
+                }
             }
         }
     }
@@ -322,7 +359,10 @@ impl Downloaded {
         };
         match self.files {
             0 => format!("{source} holds no files{left_out}"),
-            files => format!("pulled {files} files with {} bytes from {source}{left_out}", self.bytes),
+            files => format!(
+                "pulled {files} files with {} bytes from {source}{left_out}",
+                self.bytes
+            ),
         }
     }
 }
@@ -335,7 +375,11 @@ impl BlobError {
         match kind {
             Kind::NotFound => Self::NotFound { place, reason },
             Kind::Denied => Self::Denied { place, reason },
-            Kind::Transient => Self::Transient { place, reason, attempts },
+            Kind::Transient => Self::Transient {
+                place,
+                reason,
+                attempts,
+            },
             Kind::Permanent | Kind::Elsewhere(_) => Self::Permanent { place, reason },
         }
     }

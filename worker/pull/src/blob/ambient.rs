@@ -23,12 +23,17 @@ impl Ambient {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        Self { variables: std::env::vars_os().filter_map(text).collect() }
+        Self {
+            variables: std::env::vars_os().filter_map(text).collect(),
+        }
     }
 
     /// What a variable says; an empty one says nothing.
     pub(super) fn find(&self, name: &str) -> Option<String> {
-        self.variables.get(name).filter(|value| !value.is_empty()).cloned()
+        self.variables
+            .get(name)
+            .filter(|value| !value.is_empty())
+            .cloned()
     }
 
     /// A path with the home directory for a leading `~`.
@@ -42,21 +47,29 @@ impl Ambient {
     /// The certificates to trust besides the system's: of `file`, else of the file that other programs are told of.
     pub(super) fn read_roots(&self, file: Option<&Path>) -> Result<Option<Vec<u8>>, Fault> {
         let told = || {
-            let name = self.find("REQUESTS_CA_BUNDLE").or_else(|| self.find("SSL_CERT_FILE"))?;
+            let name = self
+                .find("REQUESTS_CA_BUNDLE")
+                .or_else(|| self.find("SSL_CERT_FILE"))?;
             Some(PathBuf::from(name))
         };
         let Some(file) = file.map(Path::to_owned).or_else(told) else {
             return Ok(None);
         };
         std::fs::read(&file).map(Some).map_err(|error| {
-            Fault::permanent(format!("the certificates in {} cannot be read: {error}", file.display()))
+            Fault::permanent(format!(
+                "the certificates in {} cannot be read: {error}",
+                file.display()
+            ))
         })
     }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Ambient {
     fn from_iter<T: IntoIterator<Item = (N, V)>>(variables: T) -> Self {
-        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let variables = variables
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
         Self { variables }
     }
 }

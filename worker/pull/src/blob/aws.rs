@@ -36,8 +36,7 @@ pub(super) const DEFAULT_REGION: &str = "us-east-1";
 const MARGIN: SignedDuration = SignedDuration::from_secs(120);
 
 /// What is told when the whole chain has ended.
-const NOBODY: &str =
-    "no credentials were found: none in the step, the environment or a profile, and no container or instance lends any";
+const NOBODY: &str = "no credentials were found: none in the step, the environment or a profile, and no container or instance lends any";
 
 /// How many profiles may lead to one another; Amazon's tools refuse a circle only.
 const MAX_PROFILES: usize = 8;
@@ -88,8 +87,17 @@ impl<L: Lender> CredentialProvider for Kept<L> {
         {
             return Ok(Arc::clone(credential));
         }
-        let Lent { key_id, secret_key, token, until } = self.lender.lend().await?;
-        let credential = Arc::new(AwsCredential { key_id, secret_key, token });
+        let Lent {
+            key_id,
+            secret_key,
+            token,
+            until,
+        } = self.lender.lend().await?;
+        let credential = Arc::new(AwsCredential {
+            key_id,
+            secret_key,
+            token,
+        });
         *present = Some((Arc::clone(&credential), until));
         Ok(credential)
     }
@@ -131,7 +139,11 @@ pub(super) fn provider(
 fn of_machine(profile: &Profile, asker: &Asker) -> Result<AwsCredentialProvider, Fault> {
     let find = |name: &str| asker.ambient.find(name);
     if let (Some(id), Some(secret)) = (find("AWS_ACCESS_KEY_ID"), find("AWS_SECRET_ACCESS_KEY")) {
-        let credential = AwsCredential { key_id: id, secret_key: secret, token: find("AWS_SESSION_TOKEN") };
+        let credential = AwsCredential {
+            key_id: id,
+            secret_key: secret,
+            token: find("AWS_SESSION_TOKEN"),
+        };
         return Ok(Arc::new(StaticCredentialProvider::new(credential)));
     }
     if let (Some(file), Some(arn)) = (find("AWS_WEB_IDENTITY_TOKEN_FILE"), find("AWS_ROLE_ARN")) {
@@ -153,9 +165,14 @@ fn of_profile(
         if let Some(file) = profile.find("web_identity_token_file") {
             return web_identity(&file, &arn, profile.find("role_session_name"), asker).map(Some);
         }
-        let base = match (profile.find("source_profile"), profile.find("credential_source")) {
+        let base = match (
+            profile.find("source_profile"),
+            profile.find("credential_source"),
+        ) {
             // A profile may be its own source: then it has keys as well.
-            (Some(source), _) if source == profile.name() => profile.keys().map(|keys| fixed(&keys)),
+            (Some(source), _) if source == profile.name() => {
+                profile.keys().map(|keys| fixed(&keys))
+            }
             (Some(source), _) if hops > 0 => {
                 let source = Profile::read(&asker.ambient, Some(&source))?;
                 of_profile(&source, asker, hops - 1)?
@@ -165,7 +182,11 @@ fn of_profile(
             _ => None,
         };
         let base = base.ok_or_else(|| profile.has_nothing())?;
-        return Ok(Some(kept(role::Assume::new(base, profile.role(arn), asker.clone()))));
+        return Ok(Some(kept(role::Assume::new(
+            base,
+            profile.role(arn),
+            asker.clone(),
+        ))));
     }
     if let Some(keys) = profile.keys() {
         return Ok(Some(fixed(&keys)));
@@ -186,9 +207,16 @@ fn of_environment(asker: &Asker) -> Option<AwsCredentialProvider> {
 
 /// What the container or the instance lends.
 fn of_surroundings(asker: &Asker) -> Result<AwsCredentialProvider, Fault> {
-    let neighbour = Asker { client: transport::neighbour()?, ..asker.clone() };
+    let neighbour = Asker {
+        client: transport::neighbour()?,
+        ..asker.clone()
+    };
     let mut builder = dummy(&neighbour);
-    if find_off(asker) && AMBIENT_KEYS.iter().all(|(name, _)| asker.ambient.find(name).is_none()) {
+    if find_off(asker)
+        && AMBIENT_KEYS
+            .iter()
+            .all(|(name, _)| asker.ambient.find(name).is_none())
+    {
         return Err(Fault::new(Kind::Denied, NOBODY));
     }
     for (name, key) in AMBIENT_KEYS {
@@ -202,7 +230,10 @@ fn of_surroundings(asker: &Asker) -> Result<AwsCredentialProvider, Fault> {
 
 /// Whether the instance must not be asked.
 fn find_off(asker: &Asker) -> bool {
-    asker.ambient.find("AWS_EC2_METADATA_DISABLED").is_some_and(|off| off.eq_ignore_ascii_case("true"))
+    asker
+        .ambient
+        .find("AWS_EC2_METADATA_DISABLED")
+        .is_some_and(|off| off.eq_ignore_ascii_case("true"))
 }
 
 fn web_identity(
@@ -212,9 +243,15 @@ fn web_identity(
     asker: &Asker,
 ) -> Result<AwsCredentialProvider, Fault> {
     let mut builder = dummy(asker)
-        .with_config(AmazonS3ConfigKey::WebIdentityTokenFile, asker.ambient.expand(file).to_string_lossy())
+        .with_config(
+            AmazonS3ConfigKey::WebIdentityTokenFile,
+            asker.ambient.expand(file).to_string_lossy(),
+        )
         .with_config(AmazonS3ConfigKey::RoleArn, arn)
-        .with_config(AmazonS3ConfigKey::StsEndpoint, role::endpoint(&asker.ambient, &asker.region));
+        .with_config(
+            AmazonS3ConfigKey::StsEndpoint,
+            role::endpoint(&asker.ambient, &asker.region),
+        );
     if let Some(session) = session {
         builder = builder.with_config(AmazonS3ConfigKey::RoleSessionName, session);
     }
@@ -231,9 +268,9 @@ fn dummy(asker: &Asker) -> AmazonS3Builder {
 }
 
 fn credentials_of(builder: AmazonS3Builder) -> Result<AwsCredentialProvider, Fault> {
-    let store = builder
-        .build()
-        .map_err(|_| Fault::permanent("what the environment says of AWS credentials cannot be used"))?;
+    let store = builder.build().map_err(|_| {
+        Fault::permanent("what the environment says of AWS credentials cannot be used")
+    })?;
     Ok(Arc::clone(store.credentials()))
 }
 
@@ -246,6 +283,8 @@ fn fixed(keys: &Keys) -> AwsCredentialProvider {
 }
 
 fn kept(lender: impl Lender + 'static) -> AwsCredentialProvider {
-    Arc::new(Kept { lender, present: Mutex::new(None) })
+    Arc::new(Kept {
+        lender,
+        present: Mutex::new(None),
+    })
 }
-

@@ -42,7 +42,11 @@ enum Login {
     /// A shared access signature, as it stands after the question mark.
     Signature(Secret),
     /// An application.
-    Application { tenant: String, id: String, secret: Secret },
+    Application {
+        tenant: String,
+        id: String,
+        secret: Secret,
+    },
     /// What Azure's own tools would find.
     Default,
 }
@@ -53,8 +57,9 @@ impl Azure {
     /// From a credentials block.
     pub(super) fn new(container: &str, credentials: Inputs<'_>) -> Result<Self, SourceError> {
         if let Some(text) = credentials.find_text("connection_string")? {
-            return Self::of_connection_string(container, text)
-                .ok_or_else(|| credentials.wrong("connection_string", "is not one that Azure gives"));
+            return Self::of_connection_string(container, text).ok_or_else(|| {
+                credentials.wrong("connection_string", "is not one that Azure gives")
+            });
         }
         let Some(url) = credentials.find_text("account_url")? else {
             return Err(credentials.wrong("connection_string", "or account_url must be there"));
@@ -63,7 +68,10 @@ impl Azure {
         let mut url = Url::parse(url).map_err(|_| wrong("is not a URL"))?;
         let signature = url.query().map(Secret::new);
         url.set_query(None);
-        let login = match (application(credentials, "tenant_id", "client_id", "client_secret")?, signature) {
+        let login = match (
+            application(credentials, "tenant_id", "client_id", "client_secret")?,
+            signature,
+        ) {
             (Some(application), _) => application,
             (None, Some(signature)) => Login::Signature(signature),
             (None, None) => Login::Default,
@@ -101,25 +109,39 @@ impl Azure {
             Login::Key(key)
         } else if let Some(signature) = settings.find_text("sas_token")? {
             Login::Signature(Secret::new(signature.trim_start_matches('?')))
-        } else if let Some(application) = application(settings, "tenant_id", "client_id", "client_secret")? {
+        } else if let Some(application) =
+            application(settings, "tenant_id", "client_id", "client_secret")?
+        {
             application
         } else if settings.find_bool("anon")?.unwrap_or(false) {
             Login::Anonymous
         } else {
             Login::Default
         };
-        Ok(Self { container: container.to_owned(), account, endpoint, login })
+        Ok(Self {
+            container: container.to_owned(),
+            account,
+            endpoint,
+            login,
+        })
     }
 
     /// `None` for a text that is no connection string.
     fn of_connection_string(container: &str, text: &str) -> Option<Self> {
-        let parts: Vec<(&str, &str)> =
-            text.split(';').filter(|part| !part.trim().is_empty()).map(|part| part.split_once('=')).collect::<Option<_>>()?;
+        let parts: Vec<(&str, &str)> = text
+            .split(';')
+            .filter(|part| !part.trim().is_empty())
+            .map(|part| part.split_once('='))
+            .collect::<Option<_>>()?;
         let find = |name: &str| {
-            let part = parts.iter().find(|(found, _)| found.trim().eq_ignore_ascii_case(name));
-            part.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+            let part = parts
+                .iter()
+                .find(|(found, _)| found.trim().eq_ignore_ascii_case(name));
+            part.map(|(_, value)| value.trim())
+                .filter(|value| !value.is_empty())
         };
-        let emulated = find("UseDevelopmentStorage").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let emulated =
+            find("UseDevelopmentStorage").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         if emulated {
             let (account, key) = EMULATOR;
             return Some(Self {
@@ -144,21 +166,34 @@ impl Azure {
         };
         let login = match (find("AccountKey"), find("SharedAccessSignature")) {
             (Some(key), _) => Login::Key(Secret::new(key)),
-            (None, Some(signature)) => Login::Signature(Secret::new(signature.trim_start_matches('?'))),
+            (None, Some(signature)) => {
+                Login::Signature(Secret::new(signature.trim_start_matches('?')))
+            }
             (None, None) => return None,
         };
-        Some(Self { container: container.to_owned(), account, endpoint, login })
+        Some(Self {
+            container: container.to_owned(),
+            account,
+            endpoint,
+            login,
+        })
     }
 
     /// Opens it.
-    pub(super) fn open(&self, ambient: &Arc<Ambient>, client: &reqwest::Client) -> Result<MicrosoftAzure, Fault> {
+    pub(super) fn open(
+        &self,
+        ambient: &Arc<Ambient>,
+        client: &reqwest::Client,
+    ) -> Result<MicrosoftAzure, Fault> {
         let builder = self.builder(client);
         let builder = match &self.login {
             Login::Anonymous => builder.with_skip_signature(true),
             Login::Key(key) => builder.with_access_key(key.expose()),
             Login::Signature(signature) => {
                 let pairs: Vec<(String, String)> =
-                    url::form_urlencoded::parse(signature.expose().as_bytes()).into_owned().collect();
+                    url::form_urlencoded::parse(signature.expose().as_bytes())
+                        .into_owned()
+                        .collect();
                 builder.with_sas_authorization(pairs)
             }
             Login::Application { tenant, id, secret } => {
@@ -167,7 +202,10 @@ impl Azure {
             Login::Default => builder.with_credentials(chain::provider(self, ambient, client)?),
         };
         builder.build().map_err(|_| {
-            Fault::new(Kind::Denied, "the container's name, the account or its key cannot be used")
+            Fault::new(
+                Kind::Denied,
+                "the container's name, the account or its key cannot be used",
+            )
         })
     }
 
@@ -184,9 +222,9 @@ impl Azure {
 
     /// What `object_store` makes of a builder's credentials.
     fn credentials_of(builder: MicrosoftAzureBuilder) -> Result<AzureCredentialProvider, Fault> {
-        let store = builder
-            .build()
-            .map_err(|_| Fault::permanent("what the environment says of Azure credentials cannot be used"))?;
+        let store = builder.build().map_err(|_| {
+            Fault::permanent("what the environment says of Azure credentials cannot be used")
+        })?;
         Ok(Arc::clone(store.credentials()))
     }
 }
@@ -200,9 +238,14 @@ fn application(
     id: &str,
     secret: &str,
 ) -> Result<Option<Login>, SourceError> {
-    match (inputs.find_string(tenant)?, inputs.find_string(id)?, inputs.find_secret(secret)?) {
-        (Some(tenant), Some(id), Some(secret)) => Ok(Some(Login::Application { tenant, id, secret })),
-        (None, None, None) => Ok(None),
+    match (
+        inputs.find_string(tenant)?,
+        inputs.find_string(id)?,
+        inputs.find_secret(secret)?,
+    ) {
+        (Some(tenant), Some(id), Some(secret)) => {
+            Ok(Some(Login::Application { tenant, id, secret }))
+        }
         // The default chain knows which tenant or identity is meant by these two.
         (_, _, None) => Ok(None),
         _ => Err(inputs.wrong(secret, "needs tenant_id and client_id beside it")),
@@ -211,10 +254,17 @@ fn application(
 
 /// The account that an address is of: the first part of the host, or of the path where the host is an emulator's.
 fn account_of(url: &Url) -> Option<String> {
-    let in_path = || url.path_segments()?.next().filter(|part| !part.is_empty()).map(str::to_owned);
+    let in_path = || {
+        url.path_segments()?
+            .next()
+            .filter(|part| !part.is_empty())
+            .map(str::to_owned)
+    };
     match url.host()? {
         url::Host::Domain(host) if host.contains('.') => host.split('.').next().map(str::to_owned),
         _ => in_path(),
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,10 @@ struct Copy<'a> {
 
 impl Disk {
     pub(super) fn new(path: &str, heeds_ignore_file: bool) -> Self {
-        Self { path: path.to_owned(), heeds_ignore_file }
+        Self {
+            path: path.to_owned(),
+            heeds_ignore_file,
+        }
     }
 
     /// From a `LocalFileSystem` block, whose base is the present directory where it has none.
@@ -55,13 +58,21 @@ impl Disk {
         let from = self.directory(ambient);
         let mut patterns = GitignoreBuilder::new(&from);
         let file = from.join(IGNORE_FILE);
-        if self.heeds_ignore_file && file.exists() {
-            if let Some(error) = patterns.add(&file) {
-                return Err(io::Error::other(error));
-            }
+        if self.heeds_ignore_file
+            && file.exists()
+            && let Some(error) = patterns.add(&file)
+        {
+            return Err(io::Error::other(error));
         }
         let ignored = patterns.build().map_err(io::Error::other)?;
-        let copy = Copy { operation, tally, from: &from, ignored, target, tree };
+        let copy = Copy {
+            operation,
+            tally,
+            from: &from,
+            ignored,
+            target,
+            tree,
+        };
         copy.directory(&from, tree)
     }
 
@@ -87,7 +98,10 @@ impl Copy<'_> {
             let entry = entry?;
             let (path, kind) = (entry.path(), entry.file_type()?);
             let inside = path.strip_prefix(self.from).unwrap_or(&path);
-            if self.ignored.matched(inside, kind.is_dir()).is_ignore() || path == self.target || self.tree.starts_with(&path) {
+            if self.ignored.matched(inside, kind.is_dir()).is_ignore()
+                || path == self.target
+                || self.tree.starts_with(&path)
+            {
                 continue;
             }
             let target = to.join(entry.file_name());
@@ -106,3 +120,5 @@ impl Copy<'_> {
     }
 }
 
+#[cfg(test)]
+mod tests;

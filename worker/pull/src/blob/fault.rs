@@ -55,7 +55,9 @@ impl Fault {
     /// Judges an answer that is not a success.
     pub(super) fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let said = Said::read(headers, body);
-        let region = headers.get("x-amz-bucket-region").and_then(|region| region.to_str().ok());
+        let region = headers
+            .get("x-amz-bucket-region")
+            .and_then(|region| region.to_str().ok());
         let kind = match status.as_u16() {
             301 | 307 | 400 | 403 if region.is_some() && said.is_about_region(status) => {
                 Kind::Elsewhere(region.unwrap_or_default().to_owned())
@@ -63,10 +65,9 @@ impl Fault {
             404 | 410 => Kind::NotFound,
             401 | 403 => Kind::Denied,
             400 if said.is_about_credentials() => Kind::Denied,
-            400 if said.code == "RequestTimeout" => Kind::Transient,
-            408 | 409 | 425 | 429 => Kind::Transient,
             501 | 505 => Kind::Permanent,
-            500.. => Kind::Transient,
+            408 | 409 | 425 | 429 | 500.. => Kind::Transient,
+            400 if said.code == "RequestTimeout" => Kind::Transient,
             _ => Kind::Permanent,
         };
         let reason = match (said.code.as_str(), said.message.as_str()) {
@@ -104,7 +105,8 @@ impl Fault {
         }
         match error {
             object_store::Error::NotFound { .. } => Self::new(Kind::NotFound, "it is not there"),
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+            object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. } => {
                 Self::new(Kind::Denied, "no credentials could be had")
             }
             // The text of anything else may quote what it was about.
@@ -124,7 +126,10 @@ impl Error for Fault {}
 /// So that a credential provider can tell through `object_store` what went wrong.
 impl From<Fault> for object_store::Error {
     fn from(fault: Fault) -> Self {
-        Self::Generic { store: "credentials", source: Box::new(fault) }
+        Self::Generic {
+            store: "credentials",
+            source: Box::new(fault),
+        }
     }
 }
 
@@ -156,24 +161,37 @@ impl Said {
                 && let Ok(text) = text.decode()
             {
                 // Azure's has the request's id and time on further lines.
-                *field = text.lines().next().unwrap_or_default().to_owned();
+                text.lines().next().unwrap_or_default().clone_into(field);
             }
         }
-        if let Some(code) = headers.get("x-ms-error-code").and_then(|code| code.to_str().ok()) {
+        if let Some(code) = headers
+            .get("x-ms-error-code")
+            .and_then(|code| code.to_str().ok())
+        {
             code.clone_into(&mut said.code);
         }
         said
     }
 
     fn is_about_credentials(&self) -> bool {
-        ["ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "InvalidAuthenticationInfo"]
-            .contains(&self.code.as_str())
+        [
+            "ExpiredToken",
+            "InvalidToken",
+            "TokenRefreshRequired",
+            "InvalidAccessKeyId",
+            "InvalidAuthenticationInfo",
+        ]
+        .contains(&self.code.as_str())
     }
 
     fn is_about_region(&self, status: StatusCode) -> bool {
         status.is_redirection()
-            || ["AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"]
-                .contains(&self.code.as_str())
+            || [
+                "AuthorizationHeaderMalformed",
+                "IllegalLocationConstraintException",
+                "PermanentRedirect",
+            ]
+            .contains(&self.code.as_str())
     }
 }
 
@@ -189,7 +207,10 @@ fn innermost(error: &dyn Error) -> String {
 
 /// One line, and not too much of it.
 fn shorten(reason: &str) -> String {
-    let mut line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line: String = reason
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if let Some((cut, _)) = line.char_indices().nth(MAX_REASON) {
         line.truncate(cut);
         line.push('…');
@@ -197,3 +218,5 @@ fn shorten(reason: &str) -> String {
     line
 }
 
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use tokio::{io::AsyncWriteExt, time::Instant};
 use super::{
     BlobError,
     fault::{Fault, Kind},
-    key::{self, Place},
+    key::{self, Backslash, Place},
     stage::{self, disk},
     transport::Watch,
 };
@@ -49,9 +49,12 @@ pub(super) struct Fetch<'a> {
     pub(super) operation: &'a Operation,
     pub(super) remote: Arc<dyn Remote>,
     pub(super) prefix: &'a str,
+    pub(super) backslash: Backslash,
     /// The container's address without the folder, for errors.
     pub(super) container: String,
     pub(super) tree: &'a Path,
+    /// Where the files will be in the end, for errors.
+    pub(super) target: &'a Path,
     pub(super) retry: &'a Retry,
     pub(super) tally: &'a Tally,
 }
@@ -62,6 +65,8 @@ pub(super) struct Tally {
     pub(super) files: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) left_out: AtomicU64,
+    /// Objects that were listed, be they files or not.
+    pub(super) listed: AtomicU64,
     told: Mutex<Instant>,
 }
 
@@ -87,6 +92,7 @@ impl Default for Tally {
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
+            listed: AtomicU64::new(0),
             told: Mutex::new(Instant::now()),
         }
     }
@@ -132,8 +138,10 @@ impl Fetch<'_> {
                 return Ok(None);
             };
             let page = self.page(token).await?;
+            let listed = page.objects.len() + page.unfit.len();
+            self.tally.listed.fetch_add(listed as u64, Relaxed);
             for key in page.unfit {
-                let reason = match key::place(&key, self.prefix) {
+                let reason = match key::place(&key, self.prefix, self.backslash) {
                     Place::Unfit(reason) => reason,
                     Place::File(_) => "has an empty part, `.` or a control character in it",
                     Place::Folder => continue,
@@ -170,7 +178,7 @@ impl Fetch<'_> {
 
     async fn object(&self, object: ObjectMeta) -> Result<(), Ended> {
         let key = object.location.as_ref();
-        let path = match key::place(key, self.prefix) {
+        let path = match key::place(key, self.prefix, self.backslash) {
             Place::File(path) => path,
             Place::Folder => return Ok(()),
             Place::Unfit(reason) => {
@@ -178,13 +186,19 @@ impl Fetch<'_> {
                 return Ok(());
             }
         };
-        let tried = self.retry.run(async || self.attempt(&object, &path).await, Missed::may_pass).await;
+        let tried = self
+            .retry
+            .run(
+                async || self.attempt(&object, &path).await,
+                Missed::may_pass,
+            )
+            .await;
         match tried {
             Ok(Some(size)) => self.tally.count(self.operation, size),
             Ok(None) => {}
             Err((Missed::Fault(fault), attempts)) => return Err(self.ended(fault, attempts, key)),
             Err((Missed::Disk(source), _)) => {
-                return Err(Ended::Failed(disk(&self.tree.join(&path), source)));
+                return Err(Ended::Failed(disk(&self.target.join(&path), source)));
             }
         }
         Ok(())
@@ -193,7 +207,10 @@ impl Fetch<'_> {
     /// Fetches one object; `None` if it only stands for a folder.
     async fn attempt(&self, object: &ObjectMeta, path: &Path) -> Result<Option<u64>, Missed> {
         let watch = Watch::default();
-        let options = GetOptions { extensions: watch.extensions(), ..GetOptions::default() };
+        let options = GetOptions {
+            extensions: watch.extensions(),
+            ..GetOptions::default()
+        };
         let found = self.remote.get_opts(&object.location, options).await;
         let found = found.map_err(|error| watch.judge(&error))?;
         let (md5, is_folder) = {
@@ -204,8 +221,15 @@ impl Fetch<'_> {
             return Ok(None);
         }
         let size = found.meta.size;
-        let body = found.into_stream().map_err(|error| Missed::Fault(watch.judge(&error)));
-        let mut check = Check { size, md5, got: 0, digest: Md5::new() };
+        let body = found
+            .into_stream()
+            .map_err(|error| Missed::Fault(watch.judge(&error)));
+        let mut check = Check {
+            size,
+            md5,
+            got: 0,
+            digest: Md5::new(),
+        };
         let body = body.inspect_ok(|chunk| check.add(chunk));
         if size <= COLLECTED {
             let body: BytesMut = body.try_collect_bytes().await?;
@@ -299,12 +323,15 @@ impl Check {
 
     fn done(self) -> Result<(), Fault> {
         if self.got != self.size {
-            return Err(Fault::transient(format!("{} of {} bytes arrived", self.got, self.size)));
+            return Err(Fault::transient(format!(
+                "{} of {} bytes arrived",
+                self.got, self.size
+            )));
         }
         match self.md5 {
-            Some(promised) if promised[..] != self.digest.finalize()[..] => {
-                Err(Fault::transient("what arrived is not what is stored: its checksum is another one"))
-            }
+            Some(promised) if promised[..] != self.digest.finalize()[..] => Err(Fault::transient(
+                "what arrived is not what is stored: its checksum is another one",
+            )),
             _ => Ok(()),
         }
     }
@@ -339,6 +366,7 @@ fn write(tree: &Path, path: &PathBuf, body: &[u8]) -> io::Result<()> {
 pub(super) async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }
-

@@ -17,7 +17,10 @@ pub(super) struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     pub(super) fn new(map: &'a Map<String, Value>) -> Self {
-        Self { map: Some(map), at: "" }
+        Self {
+            map: Some(map),
+            at: "",
+        }
     }
 
     /// What is there: `null` and an empty text count as nothing, which is what blocks have where people left a field out.
@@ -41,7 +44,8 @@ impl<'a> Inputs<'a> {
     }
 
     pub(super) fn text(&self, name: &str) -> Result<&'a str, SourceError> {
-        self.find_text(name)?.ok_or_else(|| self.wrong(name, "is missing"))
+        self.find_text(name)?
+            .ok_or_else(|| self.wrong(name, "is missing"))
     }
 
     pub(super) fn find_string(&self, name: &str) -> Result<Option<String>, SourceError> {
@@ -76,8 +80,14 @@ impl<'a> Inputs<'a> {
     /// A mapping below this one; empty where there is none.
     pub(super) fn map(&self, name: &'a str) -> Result<Self, SourceError> {
         match self.find(name) {
-            None => Ok(Self { map: None, at: name }),
-            Some(Value::Object(map)) => Ok(Self { map: Some(map), at: name }),
+            None => Ok(Self {
+                map: None,
+                at: name,
+            }),
+            Some(Value::Object(map)) => Ok(Self {
+                map: Some(map),
+                at: name,
+            }),
             Some(_) => Err(self.wrong(name, "must be a mapping")),
         }
     }
@@ -89,14 +99,24 @@ impl<'a> Inputs<'a> {
 
     /// Refuses inputs that the step does not have, as the reference does.
     pub(super) fn allow(&self, known: &[&str]) -> Result<(), SourceError> {
-        match self.entries().find(|(name, _)| !known.contains(&name.as_str())) {
+        match self
+            .entries()
+            .find(|(name, _)| !known.contains(&name.as_str()))
+        {
             Some((name, _)) => Err(self.wrong(name, "is not known to this step")),
             None => Ok(()),
         }
     }
 
     pub(super) fn wrong(&self, name: &str, problem: &str) -> SourceError {
-        let input = if self.at.is_empty() { name.to_owned() } else { format!("{}.{name}", self.at) };
-        SourceError::Input { input, problem: problem.to_owned() }
+        let input = if self.at.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.at)
+        };
+        SourceError::Input {
+            input,
+            problem: problem.to_owned(),
+        }
     }
 }

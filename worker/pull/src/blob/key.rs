@@ -16,10 +16,15 @@ pub(super) enum Place {
     Unfit(&'static str),
 }
 
+/// What a backslash in a key is. The reference's steps for buckets take it for a slash, those for blocks and URLs do not (3.8.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backslash {
+    Slash,
+    Letter,
+}
+
 /// Where the object `key` of the folder `prefix` belongs.
-///
-/// The reference takes a backslash in the rest of a key for a slash (3.8.8), and so does this; but it then writes wherever that leads.
-pub(super) fn place(key: &str, prefix: &str) -> Place {
+pub(super) fn place(key: &str, prefix: &str, backslash: Backslash) -> Place {
     let rest = match key.strip_prefix(prefix) {
         Some(rest) if prefix.is_empty() => rest,
         Some("") => return Place::Folder,
@@ -32,14 +37,19 @@ pub(super) fn place(key: &str, prefix: &str) -> Place {
     if rest.ends_with('/') || rest.is_empty() {
         return Place::Folder;
     }
-    let rest = rest.replace('\\', "/");
+    let rest = match backslash {
+        Backslash::Slash => rest.replace('\\', "/"),
+        Backslash::Letter => rest.to_owned(),
+    };
     let mut path = PathBuf::new();
     for part in rest.split('/') {
         match part {
             "" | "." => {}
             ".." => return Place::Unfit("leads out of the directory"),
             part if part.contains('\0') => return Place::Unfit("contains a NUL"),
-            part if part.len() > LONGEST_NAME => return Place::Unfit("has a part that is too long for a file name"),
+            part if part.len() > LONGEST_NAME => {
+                return Place::Unfit("has a part that is too long for a file name");
+            }
             part => path.push(part),
         }
     }

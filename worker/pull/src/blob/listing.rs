@@ -30,7 +30,10 @@ struct Entry {
 /// Cuts from a page what cannot be represented. What is not XML stays as it is: whoever reads it next will say so.
 pub(super) fn sift(body: Bytes) -> Page {
     let Ok(text) = std::str::from_utf8(&body) else {
-        return Page { body, unfit: Vec::new() };
+        return Page {
+            body,
+            unfit: Vec::new(),
+        };
     };
     let mut unfit = Vec::new();
     let mut kept = String::new();
@@ -51,7 +54,10 @@ pub(super) fn sift(body: Bytes) -> Page {
         return Page { body, unfit };
     }
     kept.push_str(&text[copied..]);
-    Page { body: kept.into(), unfit }
+    Page {
+        body: kept.into(),
+        unfit,
+    }
 }
 
 /// Whether `object_store` has a path for this key that it can ask for.
@@ -69,9 +75,17 @@ fn entries(text: &str) -> Vec<(std::ops::Range<usize>, Option<String>)> {
         let before = position(&reader);
         match reader.read_event() {
             Ok(Event::Start(tag)) => match (tag.local_name().as_ref(), &mut entry) {
-                (b"Contents" | b"Blob", None) => entry = Some(Entry { start: before, key: None }),
+                (b"Contents" | b"Blob", None) => {
+                    entry = Some(Entry {
+                        start: before,
+                        key: None,
+                    });
+                }
                 (b"Key" | b"Name", Some(entry)) if entry.key.is_none() => {
-                    entry.key = reader.read_text(tag.name()).ok().and_then(|raw| key_of(&raw));
+                    entry.key = reader
+                        .read_text(tag.name())
+                        .ok()
+                        .and_then(|raw| key_of(&raw));
                 }
                 _ => {}
             },
@@ -95,3 +109,5 @@ fn position(reader: &Reader<&[u8]>) -> usize {
     usize::try_from(reader.buffer_position()).unwrap_or(usize::MAX)
 }
 
+#[cfg(test)]
+mod tests;

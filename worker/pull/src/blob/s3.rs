@@ -82,8 +82,12 @@ impl S3 {
     ) -> Result<Self, SourceError> {
         let mut found = Self::empty(bucket);
         let pair = |id, secret, token| keys(credentials, id, secret, token);
-        found.login.keys = pair("aws_access_key_id", "aws_secret_access_key", "aws_session_token")?
-            .or(pair("minio_root_user", "minio_root_password", "")?);
+        found.login.keys = pair(
+            "aws_access_key_id",
+            "aws_secret_access_key",
+            "aws_session_token",
+        )?
+        .or(pair("minio_root_user", "minio_root_password", "")?);
         found.login.profile = credentials.find_string("profile_name")?;
         if let Some(arn) = credentials.find_string("assume_role_arn")? {
             let parameters = aws::role_parameters(credentials.map("assume_role_kwargs")?)?;
@@ -107,7 +111,12 @@ impl S3 {
         found.requester_pays = settings.find_bool("requester_pays")?.unwrap_or(false);
         found.configure_client(settings.map("config_kwargs")?)?;
         let client = settings.map("client_kwargs")?;
-        if let Some(keys) = keys(client, "aws_access_key_id", "aws_secret_access_key", "aws_session_token")? {
+        if let Some(keys) = keys(
+            client,
+            "aws_access_key_id",
+            "aws_secret_access_key",
+            "aws_session_token",
+        )? {
             found.login.keys = Some(keys);
         }
         found.configure(client)?;
@@ -169,7 +178,10 @@ impl S3 {
             };
         }
         let proxies = config.map("proxies")?;
-        if let Some(proxy) = proxies.find_secret("https")?.or(proxies.find_secret("http")?) {
+        if let Some(proxy) = proxies
+            .find_secret("https")?
+            .or(proxies.find_secret("http")?)
+        {
             self.tuning.proxy = Some(proxy);
         }
         if let Some(seconds) = config.find_number("read_timeout")? {
@@ -182,7 +194,11 @@ impl S3 {
             None => retries.find_number("max_attempts")?.map(|more| more + 1.0),
         };
         if let Some(attempts) = attempts {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 1 to 100")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is from 1 to 100"
+            )]
             let attempts = attempts.clamp(1.0, 100.0) as u32;
             self.tuning.attempts = Some(attempts);
         }
@@ -191,7 +207,11 @@ impl S3 {
 
     /// What its connections are like. Reads the file of certificates.
     pub(super) fn wire(&self, ambient: &Ambient, stall: Duration) -> Result<Wire, Fault> {
-        let file = self.tuning.ca_file.clone().or_else(|| ambient.find("AWS_CA_BUNDLE").map(PathBuf::from));
+        let file = self
+            .tuning
+            .ca_file
+            .clone()
+            .or_else(|| ambient.find("AWS_CA_BUNDLE").map(PathBuf::from));
         Ok(Wire {
             roots: ambient.read_roots(file.as_deref())?,
             insecure: self.tuning.insecure,
@@ -239,20 +259,39 @@ impl S3 {
         if self.login.anonymous {
             builder = builder.with_skip_signature(true);
         } else {
-            let asker = aws::Asker { ambient: Arc::clone(ambient), client: client.clone(), region };
+            let asker = aws::Asker {
+                ambient: Arc::clone(ambient),
+                client: client.clone(),
+                region,
+            };
             builder = builder.with_credentials(aws::provider(&self.login, &profile, asker)?);
         }
-        builder.build().map_err(|_| Fault::permanent("the bucket's name, region or endpoint cannot be used"))
+        builder
+            .build()
+            .map_err(|_| Fault::permanent("the bucket's name, region or endpoint cannot be used"))
     }
 
     /// The address to ask; `None` for Amazon's own.
-    fn address(&self, endpoint: Option<String>, region: &str, virtual_hosted: bool) -> Option<String> {
+    fn address(
+        &self,
+        endpoint: Option<String>,
+        region: &str,
+        virtual_hosted: bool,
+    ) -> Option<String> {
         let Some(endpoint) = endpoint else {
             let plain = (!self.use_ssl).then(|| format!("http://s3.{region}.amazonaws.com"))?;
-            return Some(if virtual_hosted { self.with_bucket(&plain) } else { plain });
+            return Some(if virtual_hosted {
+                self.with_bucket(&plain)
+            } else {
+                plain
+            });
         };
         let endpoint = endpoint.trim_end_matches('/').to_owned();
-        Some(if virtual_hosted { self.with_bucket(&endpoint) } else { endpoint })
+        Some(if virtual_hosted {
+            self.with_bucket(&endpoint)
+        } else {
+            endpoint
+        })
     }
 
     fn with_bucket(&self, address: &str) -> String {
@@ -267,7 +306,10 @@ impl S3 {
 
 /// No request is repeated by `object_store`: that is done in one place.
 pub(super) fn once() -> RetryConfig {
-    RetryConfig { max_retries: 0, ..RetryConfig::default() }
+    RetryConfig {
+        max_retries: 0,
+        ..RetryConfig::default()
+    }
 }
 
 /// A key and its secret, which come together or not at all.
@@ -278,19 +320,41 @@ fn keys(
     token: &str,
 ) -> Result<Option<Keys>, SourceError> {
     match (inputs.find_secret(id)?, inputs.find_secret(secret)?) {
-        (Some(id), Some(secret)) => Ok(Some(Keys { id, secret, token: inputs.find_secret(token)? })),
+        (Some(id), Some(secret)) => Ok(Some(Keys {
+            id,
+            secret,
+            token: inputs.find_secret(token)?,
+        })),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(inputs.wrong(secret, "is missing, as the other half of the key is there")),
-        (None, Some(_)) => Err(inputs.wrong(id, "is missing, as the other half of the key is there")),
+        (Some(_), None) => {
+            Err(inputs.wrong(secret, "is missing, as the other half of the key is there"))
+        }
+        (None, Some(_)) => {
+            Err(inputs.wrong(id, "is missing, as the other half of the key is there"))
+        }
     }
 }
 
 /// The names by which `object_store` knows what the process was given by containers and instances.
 pub(super) const AMBIENT_KEYS: [(&str, AmazonS3ConfigKey); 5] = [
-    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", AmazonS3ConfigKey::ContainerCredentialsRelativeUri),
-    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", AmazonS3ConfigKey::ContainerCredentialsFullUri),
-    ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", AmazonS3ConfigKey::ContainerAuthorizationTokenFile),
+    (
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        AmazonS3ConfigKey::ContainerCredentialsRelativeUri,
+    ),
+    (
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        AmazonS3ConfigKey::ContainerCredentialsFullUri,
+    ),
+    (
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        AmazonS3ConfigKey::ContainerAuthorizationTokenFile,
+    ),
     ("AWS_METADATA_ENDPOINT", AmazonS3ConfigKey::MetadataEndpoint),
-    ("AWS_EC2_METADATA_SERVICE_ENDPOINT", AmazonS3ConfigKey::MetadataEndpoint),
+    (
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        AmazonS3ConfigKey::MetadataEndpoint,
+    ),
 ];
 
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{azure::Azure, disk::Disk, gcs::Gcs, inputs::Inputs, s3::S3, web::Web};
+use super::{azure::Azure, disk::Disk, gcs::Gcs, inputs::Inputs, key::Backslash, s3::S3, web::Web};
 
 /// Where code is: a place in a store, and where a step puts it.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub(super) enum Placement {
         directory: PathBuf,
         /// Whether what was in it is removed.
         emptied: bool,
+        /// Whether a folder with nothing in it is an error: for the reference it is where fsspec looks for it.
+        must_exist: bool,
     },
 }
 
@@ -111,7 +113,10 @@ impl Source {
         Ok(Self {
             store,
             prefix: prefix(folder).ok_or_else(|| inputs.wrong("folder", NO_FOLDER))?,
-            placement: Placement::Here { container, folder: folder.to_owned() },
+            placement: Placement::Here {
+                container,
+                folder: folder.to_owned(),
+            },
         })
     }
 
@@ -146,7 +151,8 @@ impl Source {
                 (Store::Azure(Box::new(azure)), folder("base_folder")?)
             }
             "remote-file-system" => {
-                let found = Self::of_url(data.text("basepath")?, data.map("settings")?, "basepath")?;
+                let found =
+                    Self::of_url(data.text("basepath")?, data.map("settings")?, "basepath")?;
                 (found.store, found.prefix)
             }
             "local-file-system" => (Store::Disk(Disk::of_block(data)?), String::new()),
@@ -157,7 +163,11 @@ impl Source {
         Ok(Self {
             store,
             prefix,
-            placement: Placement::Below { directory, emptied: true },
+            placement: Placement::Below {
+                directory,
+                emptied: true,
+                must_exist: type_slug == "remote-file-system",
+            },
         })
     }
 
@@ -176,10 +186,20 @@ impl Source {
         let (user, host) = address.user_and_host();
         let bucket = address.authority;
         let (store, below) = match address.scheme.as_str() {
-            "s3" | "s3a" => (Store::S3(Box::new(S3::of_settings(&need(bucket)?, settings)?)), bucket),
-            "gs" | "gcs" => (Store::Gcs(Box::new(Gcs::of_settings(&need(bucket)?, settings)?)), bucket),
+            "s3" | "s3a" => (
+                Store::S3(Box::new(S3::of_settings(&need(bucket)?, settings)?)),
+                bucket,
+            ),
+            "gs" | "gcs" => (
+                Store::Gcs(Box::new(Gcs::of_settings(&need(bucket)?, settings)?)),
+                bucket,
+            ),
             "az" | "abfs" | "abfss" | "adl" => {
-                let (container, host) = if user.is_empty() { (host, "") } else { (user, host) };
+                let (container, host) = if user.is_empty() {
+                    (host, "")
+                } else {
+                    (user, host)
+                };
                 let azure = Azure::of_settings(&need(container)?, host, settings)?;
                 (Store::Azure(Box::new(azure)), bucket)
             }
@@ -188,7 +208,11 @@ impl Source {
                 let disk = Disk::new(&format!("/{}", address.path), false);
                 (Store::Disk(disk), "")
             }
-            scheme => return Err(SourceError::Unknown(format!("a URL of the scheme {scheme}"))),
+            scheme => {
+                return Err(SourceError::Unknown(format!(
+                    "a URL of the scheme {scheme}"
+                )));
+            }
         };
         let mut path = address.path;
         if let Store::Web(_) = store {
@@ -201,8 +225,17 @@ impl Source {
             placement: Placement::Below {
                 directory: directory(&format!("{below}/{path}")).ok_or_else(|| wrong(NO_FOLDER))?,
                 emptied: false,
+                must_exist: true,
             },
         })
+    }
+
+    /// What a backslash in a key is.
+    pub(super) fn backslash(&self) -> Backslash {
+        match self.placement {
+            Placement::Here { .. } => Backslash::Slash,
+            Placement::Below { .. } => Backslash::Letter,
+        }
     }
 
     /// The name of the bucket or container.
@@ -254,13 +287,16 @@ impl<'a> Address<'a> {
     }
 
     fn user_and_host(&self) -> (&'a str, &'a str) {
-        self.authority.rsplit_once('@').unwrap_or(("", self.authority))
+        self.authority
+            .rsplit_once('@')
+            .unwrap_or(("", self.authority))
     }
 }
 
 // === functions ===
 
-const NO_FOLDER: &str = "is not a folder: it has an empty part, `.`, `..` or a control character in it";
+const NO_FOLDER: &str =
+    "is not a folder: it has an empty part, `.`, `..` or a control character in it";
 
 /// A folder as the beginning of keys, without slashes around; `None` if no listing can be asked for it.
 fn prefix(folder: &str) -> Option<String> {
@@ -271,7 +307,9 @@ fn prefix(folder: &str) -> Option<String> {
 
 /// A relative path that stays where it is.
 fn directory(path: &str) -> Option<PathBuf> {
-    let parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
+    let parts = path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".");
     let mut directory = PathBuf::new();
     for part in parts {
         if part == ".." || part.contains(['\0', '\\']) {
@@ -282,3 +320,5 @@ fn directory(path: &str) -> Option<PathBuf> {
     Some(directory)
 }
 
+#[cfg(test)]
+mod tests;

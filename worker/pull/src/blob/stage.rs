@@ -31,7 +31,10 @@ impl Stage {
     pub(super) fn within(directory: &Path) -> Result<Self, BlobError> {
         let failed = |source| disk(directory, source);
         fs::create_dir_all(directory).map_err(failed)?;
-        let home = tempfile::Builder::new().prefix(PREFIX).tempdir_in(directory).map_err(failed)?;
+        let home = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempdir_in(directory)
+            .map_err(failed)?;
         let tree = home.path().join("tree");
         fs::create_dir(&tree).map_err(failed)?;
         Ok(Self { home, tree })
@@ -44,7 +47,12 @@ impl Stage {
 
     /// Puts what arrived to `below` in `directory`: by one rename where nothing is there yet, else file by file, and by none at all
     /// where something is in the way.
-    pub(super) fn settle(&self, directory: &Path, below: &Path, emptied: bool) -> Result<(), BlobError> {
+    pub(super) fn settle(
+        &self,
+        directory: &Path,
+        below: &Path,
+        emptied: bool,
+    ) -> Result<(), BlobError> {
         let target = directory.join(below);
         make_parents(directory, below)?;
         if emptied && find(&target)?.is_some() {
@@ -62,9 +70,9 @@ impl Stage {
     pub(super) async fn discard(self) {
         for _ in 0..REMOVALS {
             let home = self.home.path().to_owned();
-            let removed = tokio::task::spawn_blocking(move || match fs::remove_dir_all(home) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => false,
-                _ => true,
+            let removed = tokio::task::spawn_blocking(move || {
+                let error = fs::remove_dir_all(home).err();
+                error.is_none_or(|error| error.kind() == io::ErrorKind::NotFound)
             });
             if removed.await.unwrap_or(true) {
                 return;
@@ -123,9 +131,14 @@ fn merge(from: &Path, to: &Path, for_real: bool) -> Result<(), BlobError> {
     for entry in fs::read_dir(from).map_err(|source| disk(from, source))? {
         let entry = entry.map_err(|source| disk(from, source))?;
         let target = to.join(entry.file_name());
-        let is_directory = entry.file_type().map_err(|source| disk(from, source))?.is_dir();
+        let is_directory = entry
+            .file_type()
+            .map_err(|source| disk(from, source))?
+            .is_dir();
         match find(&target)? {
-            Some(found) if found.is_dir() && is_directory => merge(&entry.path(), &target, for_real)?,
+            Some(found) if found.is_dir() && is_directory => {
+                merge(&entry.path(), &target, for_real)?;
+            }
             Some(found) if found.is_dir() || is_directory => return Err(in_the_way(&target)),
             _ if for_real => {
                 fs::rename(entry.path(), &target).map_err(|source| disk(&target, source))?;
@@ -150,6 +163,11 @@ fn in_the_way(path: &Path) -> BlobError {
 }
 
 pub(super) fn disk(path: &Path, source: io::Error) -> BlobError {
-    BlobError::Disk { path: path.to_owned(), source }
+    BlobError::Disk {
+        path: path.to_owned(),
+        source,
+    }
 }
 
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,9 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use object_store::{
     ClientOptions,
-    client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService},
+    client::{
+        HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+    },
 };
 use reqwest::{Certificate, redirect};
 
@@ -142,7 +144,11 @@ impl HttpService for Watched {
 /// Makes the client that asks the machine's surroundings for credentials: they answer at once or are not there, and are behind no proxy.
 pub(super) fn neighbour() -> Result<reqwest::Client, Fault> {
     let stall = Duration::from_secs(2);
-    client(&Wire { stall, direct: true, ..Wire::default() })
+    client(&Wire {
+        stall,
+        direct: true,
+        ..Wire::default()
+    })
 }
 
 /// Makes the client of one pull: rustls with ring, the environment's proxies, no redirects, nothing tried twice.
@@ -208,7 +214,11 @@ fn hide(headers: &mut HeaderMap) {
 async fn refuse(response: HttpResponse, watch: &Watch) -> Result<HttpResponse, HttpError> {
     let (parts, body) = response.into_parts();
     let fits = content_length(&parts.headers).is_none_or(|length| length <= MAX_ERROR_BODY);
-    let text = if fits { body.bytes().await.unwrap_or_default() } else { bytes::Bytes::new() };
+    let text = if fits {
+        body.bytes().await.unwrap_or_default()
+    } else {
+        bytes::Bytes::new()
+    };
     watch.seen().fault = Some(Fault::of_answer(parts.status, &parts.headers, &text));
     Ok(HttpResponse::from_parts(parts, bytes::Bytes::new().into()))
 }
@@ -245,12 +255,17 @@ fn promised_md5(headers: &HeaderMap) -> Option<[u8; 16]> {
         return decode(encoded);
     }
     if let Some(hashes) = text("x-goog-hash") {
-        return hashes.split(',').find_map(|hash| decode(hash.trim().strip_prefix("md5=")?));
+        return hashes
+            .split(',')
+            .find_map(|hash| decode(hash.trim().strip_prefix("md5=")?));
     }
-    let own_key = text("x-amz-server-side-encryption").is_some_and(|kind| kind.starts_with("aws:kms"))
+    let own_key = text("x-amz-server-side-encryption")
+        .is_some_and(|kind| kind.starts_with("aws:kms"))
         || headers.contains_key("x-amz-server-side-encryption-customer-algorithm");
-    // Only S3 is known to make it so.
-    if own_key || !headers.contains_key("x-amz-request-id") {
+    // Only S3 and what speaks like it are known to make it so.
+    let is_s3 =
+        headers.contains_key("x-amz-request-id") || headers.contains_key("x-amzn-requestid");
+    if own_key || !is_s3 {
         return None;
     }
     let digits = text("etag")?.trim_matches('"').as_bytes();
@@ -265,10 +280,19 @@ fn promised_md5(headers: &HeaderMap) -> Option<[u8; 16]> {
 }
 
 fn is_true(headers: &HeaderMap, name: &str) -> bool {
-    headers.get(name).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+    headers
+        .get(name)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
 }
 
 fn content_length(headers: &HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
+#[cfg(test)]
+mod tests;

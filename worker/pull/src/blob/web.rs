@@ -35,16 +35,29 @@ impl Web {
     /// From an address and the settings of fsspec's `HTTPFileSystem`.
     pub(super) fn of_settings(url: &str, settings: Inputs<'_>) -> Result<Self, SourceError> {
         let url = Url::parse(url).map_err(|_| settings.wrong("url", "is not a URL"))?;
-        let file = url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default();
-        let file = percent_encoding::percent_decode_str(file).decode_utf8_lossy().into_owned();
+        let file = url
+            .path_segments()
+            .and_then(|mut parts| parts.next_back())
+            .unwrap_or_default();
+        let file = percent_encoding::percent_decode_str(file)
+            .decode_utf8_lossy()
+            .into_owned();
         if matches!(file.as_str(), "" | "." | "..") || file.contains(['/', '\\', '\0']) {
-            return Err(settings.wrong("url", "must name a file: HTTP has no folders that could be listed"));
+            return Err(settings.wrong(
+                "url",
+                "must name a file: HTTP has no folders that could be listed",
+            ));
         }
         let mut headers = HeaderMap::new();
-        for holder in [settings.map("headers")?, settings.map("client_kwargs")?.map("headers")?] {
+        for holder in [
+            settings.map("headers")?,
+            settings.map("client_kwargs")?.map("headers")?,
+        ] {
             for (name, value) in holder.entries() {
                 let header = HeaderName::try_from(name.as_str()).ok();
-                let value = value.as_str().and_then(|value| HeaderValue::try_from(value).ok());
+                let value = value
+                    .as_str()
+                    .and_then(|value| HeaderValue::try_from(value).ok());
                 let (Some(header), Some(mut value)) = (header, value) else {
                     return Err(holder.wrong(name, "is not a header"));
                 };
@@ -62,7 +75,11 @@ impl Web {
     }
 
     /// Fetches the file into `tree`, and says how large it is.
-    pub(super) async fn fetch(&self, client: &reqwest::Client, tree: &Path) -> Result<u64, WebFault> {
+    pub(super) async fn fetch(
+        &self,
+        client: &reqwest::Client,
+        tree: &Path,
+    ) -> Result<u64, WebFault> {
         let response = self.ask(client).await?;
         let promised = response.content_length();
         let path = tree.join(&self.file);
@@ -97,9 +114,13 @@ impl Web {
                 let headers = response.headers().clone();
                 return Err(Fault::of_answer(status, &headers, &[]));
             };
-            let next = url.join(&location).map_err(|_| Fault::permanent("it redirects to no URL"))?;
+            let next = url
+                .join(&location)
+                .map_err(|_| Fault::permanent("it redirects to no URL"))?;
             if url.scheme() == "https" && next.scheme() != "https" {
-                return Err(Fault::permanent("it redirects from HTTPS to something less safe"));
+                return Err(Fault::permanent(
+                    "it redirects from HTTPS to something less safe",
+                ));
             }
             url = next;
             // Userinfo of the first address is for its host alone.
@@ -120,8 +141,18 @@ impl Web {
 /// Without userinfo, query and fragment, each of which may be secret.
 impl fmt::Display for Web {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let port = self.url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        write!(f, "{}://{}{port}{}", self.url.scheme(), self.host(), self.url.path())
+        let port = self
+            .url
+            .port()
+            .map(|port| format!(":{port}"))
+            .unwrap_or_default();
+        write!(
+            f,
+            "{}://{}{port}{}",
+            self.url.scheme(),
+            self.host(),
+            self.url.path()
+        )
     }
 }
 
@@ -175,7 +206,10 @@ fn redirected(response: &Response) -> Option<String> {
             | StatusCode::TEMPORARY_REDIRECT
             | StatusCode::PERMANENT_REDIRECT
     );
-    let location = response.headers().get(header::LOCATION).filter(|_| follow)?;
+    let location = response
+        .headers()
+        .get(header::LOCATION)
+        .filter(|_| follow)?;
     location.to_str().ok().map(str::to_owned)
 }
 
@@ -188,6 +222,10 @@ fn broken(error: &reqwest::Error) -> Fault {
         cause = source;
     }
     // The outermost error would quote the address.
-    let told = if std::ptr::eq(cause, error as &dyn std::error::Error) { String::new() } else { format!(": {cause}") };
+    let told = if std::ptr::eq(cause, error as &dyn std::error::Error) {
+        String::new()
+    } else {
+        format!(": {cause}")
+    };
     Fault::transient(format!("the connection failed{told}"))
 }

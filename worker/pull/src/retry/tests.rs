@@ -7,7 +7,13 @@ async fn fail(retry: &Retry, until: u32, may_pass: bool) -> Result<u32, (&'stati
     let attempt = || {
         tries.set(tries.get() + 1);
         let made = tries.get();
-        async move { if made < until { Err("not yet") } else { Ok(made) } }
+        async move {
+            if made < until {
+                Err("not yet")
+            } else {
+                Ok(made)
+            }
+        }
     };
     retry.run(attempt, |_| may_pass).await
 }
@@ -24,7 +30,10 @@ async fn what_does_not_pass_is_tried_as_often_as_said() {
 
 #[tokio::test(start_paused = true)]
 async fn what_stays_as_it_is_is_tried_once() {
-    assert_eq!(fail(&Retry::default(), 99, false).await, Err(("not yet", 1)));
+    assert_eq!(
+        fail(&Retry::default(), 99, false).await,
+        Err(("not yet", 1))
+    );
 }
 
 #[tokio::test(start_paused = true)]

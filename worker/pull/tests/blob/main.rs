@@ -4,7 +4,15 @@
 //! `tests/servers/set-up` installs them; without them these tests fail. `faults` stands between and breaks things.
 
 #![cfg(test)]
-#![expect(clippy::disallowed_methods, reason = "tests own the tasks that they start, and end with them")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests own the tasks that they start, and end with them"
+)]
 
+mod azure;
+mod broken;
+mod faults;
+mod gcs;
 mod s3;
+mod secrets;
 mod servers;

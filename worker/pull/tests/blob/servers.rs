@@ -3,21 +3,23 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Stdio,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use object_store::{
-    ClientOptions, ObjectStore, ObjectStoreExt, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder,
+    Attribute, Attributes, ClientOptions, ObjectStore, ObjectStoreExt, PutOptions,
+    azure::{MicrosoftAzure, MicrosoftAzureBuilder},
 };
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
     net::TcpStream,
+    process::{Child, ChildStdout, Command},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use worker_pull::{
@@ -31,7 +33,9 @@ pub(crate) const AZURITE_KEY: &str =
 
 /// A server, ended with the test.
 pub(crate) struct Server {
-    process: Child,
+    _process: Child,
+    /// Nobody reads on, but the server would end if nobody could.
+    _output: Lines<BufReader<ChildStdout>>,
     pub(crate) port: u16,
     pub(crate) url: String,
 }
@@ -49,110 +53,181 @@ pub(crate) struct Desk {
 impl Server {
     /// An S3 server, empty.
     pub(crate) async fn moto() -> Self {
-        let port = free_port();
-        let mut command = Command::new(installed("venv/bin/moto_server"));
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
-        Self::start(command, port).await
+        Self::start(moto()).await
+    }
+
+    /// An S3 server with a bucket of many small objects below `folder`.
+    pub(crate) async fn full_moto(bucket: &str, folder: &str, count: usize) -> Self {
+        let mut command = moto();
+        command.args([bucket, folder, &count.to_string()]);
+        Self::start(command).await
     }
 
     /// An Azure server, empty.
     pub(crate) async fn azurite() -> Self {
-        let port = free_port();
         let mut command = Command::new(installed("node_modules/.bin/azurite-blob"));
-        let port_text = port.to_string();
-        command.args(["--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disableTelemetry"]);
-        command.args(["--blobPort", &port_text]);
-        Self::start(command, port).await
+        command.args(["--inMemoryPersistence", "--silent", "--skipApiVersionCheck"]);
+        command.args(["--disableTelemetry", "--blobPort", "0"]);
+        Self::start(command).await
     }
 
-    async fn start(mut command: Command, port: u16) -> Self {
-        let process = command
-            .stdout(Stdio::null())
+    /// Starts it on a port of its own choice, and waits until it has said which.
+    async fn start(mut command: Command) -> Self {
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
+            .kill_on_drop(true)
             .spawn()
             .expect("the server can be started");
-        let server = Self { process, port, url: format!("http://127.0.0.1:{port}") };
-        for _ in 0..600 {
-            if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return server;
+        let output = process.stdout.take().expect("it is piped");
+        let mut lines = BufReader::new(output).lines();
+        let told = async {
+            while let Some(line) = lines.next_line().await.expect("it speaks text") {
+                // Azurite first says where it is about to listen.
+                if line.contains("starting") {
+                    continue;
+                }
+                if let Some((_, port)) = line.rsplit_once("http://127.0.0.1:") {
+                    return port.trim().parse().expect("a port");
+                }
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            panic!("the server ended");
+        };
+        let port = timeout(Duration::from_mins(1), told)
+            .await
+            .expect("it comes up");
+        Self {
+            _process: process,
+            _output: lines,
+            port,
+            url: format!("http://127.0.0.1:{port}"),
         }
-        panic!("the server on port {port} did not come up");
     }
 
-    /// Sends a request without credentials, which moto takes for its account's.
-    pub(crate) async fn ask(&self, request: reqwest::RequestBuilder) -> String {
-        let response = request.send().await.expect("the server answers");
-        let status = response.status();
-        let text = response.text().await.expect("the server answers with text");
-        assert!(status.is_success(), "{status}: {text}");
-        text
+    /// From now on moto looks at signatures and at what their owners may do.
+    pub(crate) async fn demand_authentication(&self) {
+        let request = plain_client().post(format!("{}/moto-api/reset-auth", self.url));
+        ask(request.body("0")).await;
+    }
+
+    /// Makes a user that may do anything, and a role of the name `reader`; gives the user's key.
+    pub(crate) async fn make_user(&self) -> (String, String) {
+        const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+        let call = async |form: &[(&str, &str)]| {
+            let form = url::form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(form)
+                .finish();
+            let request = plain_client()
+                .post(&self.url)
+                .header("content-type", "application/x-www-form-urlencoded")
+                .header("authorization", "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/iam/aws4_request, SignedHeaders=host, Signature=x");
+            ask(request.body(form)).await
+        };
+        let version = ("Version", "2010-05-08");
+        call(&[("Action", "CreateUser"), version, ("UserName", "u")]).await;
+        let policy = ("PolicyDocument", POLICY);
+        call(&[
+            ("Action", "PutUserPolicy"),
+            version,
+            ("UserName", "u"),
+            ("PolicyName", "all"),
+            policy,
+        ])
+        .await;
+        let trust = ("AssumeRolePolicyDocument", POLICY);
+        call(&[
+            ("Action", "CreateRole"),
+            version,
+            ("RoleName", "reader"),
+            trust,
+        ])
+        .await;
+        call(&[
+            ("Action", "PutRolePolicy"),
+            version,
+            ("RoleName", "reader"),
+            ("PolicyName", "all"),
+            policy,
+        ])
+        .await;
+        let answer = call(&[("Action", "CreateAccessKey"), version, ("UserName", "u")]).await;
+        let field = |name: &str| {
+            let (_, rest) = answer
+                .split_once(&format!("<{name}>"))
+                .expect("it is there");
+            rest.split_once('<').expect("it ends").0.to_owned()
+        };
+        (field("AccessKeyId"), field("SecretAccessKey"))
     }
 
     /// Makes a bucket with these objects. A key is sent as it is, so that it may be one that no client would send.
     pub(crate) async fn fill_bucket(&self, bucket: &str, objects: &[(&str, &[u8])]) {
         self.put(&format!("/{bucket}"), b"").await;
         for (key, content) in objects {
-            self.put(&format!("/{bucket}/{}", encode(key)), content).await;
+            self.put(&format!("/{bucket}/{}", encode(key)), content)
+                .await;
         }
     }
 
     /// Sends a request byte by byte: any HTTP client would tidy `..` up.
     async fn put(&self, path: &str, content: &[u8]) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("it listens");
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))
+            .await
+            .expect("it listens");
         let head = format!(
-            "PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+            "PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nx-amz-acl: public-read\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
             content.len()
         );
         stream.write_all(head.as_bytes()).await.expect("it reads");
         stream.write_all(content).await.expect("it reads");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("it answers");
+        stream
+            .read_to_string(&mut answer)
+            .await
+            .expect("it answers");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    }
-
-    /// Makes a bucket with many small objects below `folder`.
-    pub(crate) async fn fill_many(&self, bucket: &str, folder: &str, count: usize) {
-        self.fill_bucket(bucket, &[]).await;
-        let store = self.bucket(bucket);
-        let puts = (0..count).map(|number| {
-            let path = object_store::path::Path::from(format!("{folder}/{:03}/{number}.txt", number % 100));
-            let store = &store;
-            async move { store.put(&path, format!("object {number}").into()).await.map(drop) }
-        });
-        let puts = futures::stream::iter(puts);
-        futures::StreamExt::for_each_concurrent(puts, 8, async |put| put.await.expect("it is put")).await;
-    }
-
-    fn bucket(&self, bucket: &str) -> impl ObjectStore + use<> {
-        crypto();
-        AmazonS3Builder::new()
-            .with_bucket_name(bucket)
-            .with_endpoint(&self.url)
-            .with_client_options(ClientOptions::new().with_allow_http(true))
-            .with_access_key_id("test")
-            .with_secret_access_key("test")
-            .build()
-            .expect("the bucket can be opened")
     }
 
     /// Makes a container with these blobs.
     pub(crate) async fn fill_container(&self, container: &str, blobs: &[(&str, &[u8])]) {
+        let store = self.container(container);
+        self.make_container(container).await;
+        for (key, content) in blobs {
+            let path = object_store::path::Path::parse(key).expect("a key of a test");
+            store
+                .put(&path, content.to_vec().into())
+                .await
+                .expect("it is put");
+        }
+    }
+
+    /// Puts a blob that only stands for a folder, as Azure's data lake does.
+    pub(crate) async fn mark_folder(&self, container: &str, folder: &str) {
+        let attributes =
+            Attributes::from_iter([(Attribute::Metadata("hdi_isfolder".into()), "true")]);
+        let options = PutOptions {
+            attributes,
+            ..PutOptions::default()
+        };
+        let path = object_store::path::Path::from(folder);
+        let put = self
+            .container(container)
+            .put_opts(&path, Vec::new().into(), options)
+            .await;
+        put.expect("it is put");
+    }
+
+    fn container(&self, container: &str) -> MicrosoftAzure {
         crypto();
-        let store = MicrosoftAzureBuilder::new()
+        MicrosoftAzureBuilder::new()
             .with_account("devstoreaccount1")
             .with_access_key(AZURITE_KEY)
             .with_container_name(container)
             .with_endpoint(format!("{}/devstoreaccount1", self.url))
             .with_client_options(ClientOptions::new().with_allow_http(true))
             .build()
-            .expect("the container can be opened");
-        self.make_container(container).await;
-        for (key, content) in blobs {
-            let path = object_store::path::Path::parse(key).expect("a key of a test");
-            store.put(&path, content.to_vec().into()).await.expect("it is put");
-        }
+            .expect("the container can be opened")
     }
 
     /// `object_store` makes no containers, so the request is signed here.
@@ -162,20 +237,21 @@ impl Server {
         let credential = AzureCredential::AccessKey(key);
         let mut request = http::Request::builder()
             .method("PUT")
-            .uri(format!("{}/devstoreaccount1/{container}?restype=container", self.url))
+            .uri(format!(
+                "{}/devstoreaccount1/{container}?restype=container",
+                self.url
+            ))
             .header("content-length", "0")
             .body(object_store::client::HttpRequestBody::empty())
             .expect("a request");
-        AzureAuthorizer::new(&credential, "devstoreaccount1").try_authorize(&mut request).expect("signed");
+        AzureAuthorizer::new(&credential, "devstoreaccount1")
+            .try_authorize(&mut request)
+            .expect("signed");
         let client = plain_client();
-        let answer = object_store::client::HttpService::call(&client, request).await.expect("an answer");
+        let answer = object_store::client::HttpService::call(&client, request)
+            .await
+            .expect("an answer");
         assert!(answer.status().is_success(), "{:?}", answer.status());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().and_then(|()| self.process.wait()).expect("the server ends");
     }
 }
 
@@ -195,7 +271,11 @@ impl Desk {
             terms: Terms {
                 ambient: Ambient::from_iter([("AWS_EC2_METADATA_DISABLED", "true")]),
                 stall: Duration::from_secs(2),
-                retry: Retry { attempts: 4, first_delay: Duration::from_millis(5), max_delay: Duration::from_millis(20) },
+                retry: Retry {
+                    attempts: 4,
+                    first_delay: Duration::from_millis(5),
+                    max_delay: Duration::from_millis(20),
+                },
             },
             told,
         }
@@ -204,8 +284,11 @@ impl Desk {
     /// The same with these variables of the environment.
     pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
         let mut desk = Self::new();
-        let all = variables.iter().copied().chain([("AWS_EC2_METADATA_DISABLED", "true")]);
-        desk.terms.ambient = Ambient::from_iter(all);
+        let all = variables
+            .iter()
+            .copied()
+            .chain([("AWS_EC2_METADATA_DISABLED", "true")]);
+        desk.terms.ambient = all.collect();
         desk
     }
 
@@ -246,6 +329,15 @@ impl Desk {
 
 // === functions ===
 
+/// Sends a request that must succeed.
+async fn ask(request: reqwest::RequestBuilder) -> String {
+    let response = request.send().await.expect("the server answers");
+    let status = response.status();
+    let text = response.text().await.expect("the server answers with text");
+    assert!(status.is_success(), "{status}: {text}");
+    text
+}
+
 pub(crate) fn map(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
@@ -259,42 +351,60 @@ fn walk(root: &Path, directory: &Path, found: &mut BTreeMap<String, String>) {
         if path.is_dir() && !path.is_symlink() {
             walk(root, &path, found);
             if fs::read_dir(&path).expect("a directory").next().is_none() {
-                found.insert(format!("{}/", path.strip_prefix(root).expect("below").display()), String::new());
+                found.insert(
+                    format!("{}/", path.strip_prefix(root).expect("below").display()),
+                    String::new(),
+                );
             }
         } else {
             let content = fs::read(&path).unwrap_or_default();
-            let name = path.strip_prefix(root).expect("below").display().to_string();
+            let name = path
+                .strip_prefix(root)
+                .expect("below")
+                .display()
+                .to_string();
             found.insert(name, String::from_utf8_lossy(&content).into_owned());
         }
     }
 }
 
-fn installed(program: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/.cache/servers").join(program);
-    assert!(path.exists(), "{} is missing: tests/servers/set-up installs it", path.display());
-    path
+fn moto() -> Command {
+    let mut command = Command::new(installed("venv/bin/python"));
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/servers/s3.py"));
+    command
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it has an address").port()
+fn installed(program: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/.cache/servers")
+        .join(program);
+    assert!(
+        path.exists(),
+        "{} is missing: tests/servers/set-up installs it",
+        path.display()
+    );
+    path
 }
 
 pub(crate) fn plain_client() -> reqwest::Client {
     crypto();
-    reqwest::Client::builder().no_proxy().build().expect("a client")
+    reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .expect("a client")
 }
 
 fn crypto() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }
 
-/// So that nothing between here and the server tidies a key up.
+/// Percent-encodes all but slashes and letters; dots too, so that nothing on the way tidies them up.
 fn encode(key: &str) -> String {
-    let dots = key.replace('%', "%25").replace('\\', "%5C").replace(' ', "%20").replace('#', "%23").replace('?', "%3F");
-    dots.split('/').map(|part| match part {
-        ".." => "%2E%2E",
-        "." => "%2E",
-        part => part,
-    }).collect::<Vec<_>>().join("/")
+    key.bytes()
+        .map(|byte| match byte {
+            b'/' => "/".to_owned(),
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
 }

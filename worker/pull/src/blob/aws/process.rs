@@ -32,7 +32,10 @@ struct Printed {
 impl Program {
     pub(super) fn of(profile: &Profile) -> Option<Self> {
         let words = shlex::split(&profile.find("credential_process")?)?;
-        Some(Self { profile: profile.name().to_owned(), words })
+        Some(Self {
+            profile: profile.name().to_owned(),
+            words,
+        })
     }
 }
 
@@ -40,10 +43,16 @@ impl Program {
 impl Lender for Program {
     async fn lend(&self) -> Result<Lent, Fault> {
         let failed = |what: &str| {
-            let reason = format!("the credential program of the AWS profile {} {what}", self.profile);
+            let reason = format!(
+                "the credential program of the AWS profile {} {what}",
+                self.profile
+            );
             Fault::new(Kind::Denied, reason)
         };
-        let (program, arguments) = self.words.split_first().ok_or_else(|| failed("has no name"))?;
+        let (program, arguments) = self
+            .words
+            .split_first()
+            .ok_or_else(|| failed("has no name"))?;
         let output = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
@@ -60,7 +69,13 @@ impl Lender for Program {
             .ok()
             .filter(|printed: &Printed| printed.version == 1)
             .ok_or_else(|| failed("printed no credentials"))?;
-        let Printed { version: _, access_key_id, secret_access_key, session_token, expiration } = printed;
+        let Printed {
+            version: _,
+            access_key_id,
+            secret_access_key,
+            session_token,
+            expiration,
+        } = printed;
         Ok(Lent {
             key_id: access_key_id,
             secret_key: secret_access_key,

@@ -25,7 +25,11 @@ impl Profile {
     /// Reads the profile `name`, else the one that the environment names, else the default one. Only one that was asked for must be there.
     pub(in crate::blob) fn read(ambient: &Ambient, name: Option<&str>) -> Result<Self, Fault> {
         let file = |variable, usual| {
-            let path = ambient.expand(&ambient.find(variable).unwrap_or_else(|| String::from(usual)));
+            let path = ambient.expand(
+                &ambient
+                    .find(variable)
+                    .unwrap_or_else(|| String::from(usual)),
+            );
             std::fs::read_to_string(path).unwrap_or_default()
         };
         let config = file("AWS_CONFIG_FILE", "~/.aws/config");
@@ -44,7 +48,10 @@ impl Profile {
 
     pub(super) fn parse(name: &str, config: &str, credentials: &str) -> Self {
         let config = sections(config);
-        let mut settings = config.get(&format!("profile {name}")).cloned().unwrap_or_default();
+        let mut settings = config
+            .get(&format!("profile {name}"))
+            .cloned()
+            .unwrap_or_default();
         if name == "default" {
             settings.extend(config.get(name).cloned().unwrap_or_default());
         }
@@ -54,7 +61,11 @@ impl Profile {
             .and_then(|session| config.get(&format!("sso-session {session}")))
             .cloned()
             .unwrap_or_default();
-        Self { name: name.to_owned(), settings, session }
+        Self {
+            name: name.to_owned(),
+            settings,
+            session,
+        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -62,7 +73,10 @@ impl Profile {
     }
 
     pub(in crate::blob) fn find(&self, setting: &str) -> Option<String> {
-        let found = self.settings.get(setting).or_else(|| self.session.get(setting));
+        let found = self
+            .settings
+            .get(setting)
+            .or_else(|| self.session.get(setting));
         found.filter(|value| !value.is_empty()).cloned()
     }
 
@@ -96,7 +110,9 @@ impl Profile {
 
 impl fmt::Debug for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Profile").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Profile")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,12 +126,24 @@ fn sections(text: &str) -> BTreeMap<String, BTreeMap<String, String>> {
         if line.starts_with([' ', '\t', '#', ';']) {
             continue;
         }
-        if let Some(name) = line.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            let words: Vec<&str> = name.split_whitespace().map(|word| word.trim_matches(['"', '\''])).collect();
+        if let Some(name) = line
+            .trim()
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            let words: Vec<&str> = name
+                .split_whitespace()
+                .map(|word| word.trim_matches(['"', '\'']))
+                .collect();
             present = Some(sections.entry(words.join(" ")).or_default());
-        } else if let (Some((setting, value)), Some(section)) = (line.split_once(['=', ':']), &mut present) {
+        } else if let (Some((setting, value)), Some(section)) =
+            (line.split_once(['=', ':']), &mut present)
+        {
             section.insert(setting.trim().to_ascii_lowercase(), value.trim().to_owned());
         }
     }
     sections
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,9 +38,15 @@ impl Assume {
 
     fn form(&self) -> String {
         let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("Action", "AssumeRole").append_pair("Version", "2011-06-15");
+        form.append_pair("Action", "AssumeRole")
+            .append_pair("Version", "2011-06-15");
         form.append_pair("RoleArn", &self.role.arn);
-        if !self.role.parameters.iter().any(|(name, _)| name == "RoleSessionName") {
+        if !self
+            .role
+            .parameters
+            .iter()
+            .any(|(name, _)| name == "RoleSessionName")
+        {
             let id = uuid::Uuid::new_v4().simple().to_string();
             form.append_pair("RoleSessionName", &format!("prefect-session-{}", &id[..8]));
         }
@@ -54,7 +60,11 @@ impl Assume {
 #[async_trait]
 impl Lender for Assume {
     async fn lend(&self) -> Result<Lent, Fault> {
-        let base = self.base.get_credential().await.map_err(|error| Fault::of_store(&error))?;
+        let base = self
+            .base
+            .get_credential()
+            .await
+            .map_err(|error| Fault::of_store(&error))?;
         let unusable = || Fault::permanent("the address of the token service cannot be used");
         let mut request = Request::builder()
             .method(Method::POST)
@@ -69,10 +79,16 @@ impl Lender for Assume {
             .await
             .map_err(|error| Fault::of_connection(&error))?;
         let (parts, body) = response.into_parts();
-        let body = body.bytes().await.map_err(|error| Fault::of_connection(&error))?;
+        let body = body
+            .bytes()
+            .await
+            .map_err(|error| Fault::of_connection(&error))?;
         if !parts.status.is_success() {
             let fault = Fault::of_answer(parts.status, &parts.headers, &body);
-            let reason = format!("the role {} cannot be taken on: {}", self.role.arn, fault.reason);
+            let reason = format!(
+                "the role {} cannot be taken on: {}",
+                self.role.arn, fault.reason
+            );
             return Err(Fault::new(fault.kind, reason));
         }
         read(&body).ok_or_else(|| Fault::new(Kind::Denied, "the token service gave no credentials"))
@@ -83,9 +99,15 @@ impl Lender for Assume {
 
 /// The address of the token service.
 pub(super) fn endpoint(ambient: &Ambient, region: &str) -> String {
-    let told = ambient.find("AWS_ENDPOINT_URL_STS").or_else(|| ambient.find("AWS_ENDPOINT_URL"));
+    let told = ambient
+        .find("AWS_ENDPOINT_URL_STS")
+        .or_else(|| ambient.find("AWS_ENDPOINT_URL"));
     told.unwrap_or_else(|| {
-        let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let suffix = if region.starts_with("cn-") {
+            "amazonaws.com.cn"
+        } else {
+            "amazonaws.com"
+        };
         format!("https://sts.{region}.{suffix}")
     })
 }
@@ -119,7 +141,9 @@ fn spell(name: &str, value: &Value, into: &mut Vec<(String, Secret)>) -> bool {
                 .all(|(item, number)| spell(&format!("{name}.member.{number}"), item, into));
         }
         Value::Object(fields) => {
-            return fields.iter().all(|(field, value)| spell(&format!("{name}.{field}"), value, into));
+            return fields
+                .iter()
+                .all(|(field, value)| spell(&format!("{name}.{field}"), value, into));
         }
     }
     true
@@ -142,7 +166,11 @@ fn read(body: &[u8]) -> Option<Lent> {
             _ => continue,
         };
         let text = reader.read_text(tag.name()).ok()?;
-        *field = Some(quick_xml::escape::unescape(&text.decode().ok()?).ok()?.into_owned());
+        *field = Some(
+            quick_xml::escape::unescape(&text.decode().ok()?)
+                .ok()?
+                .into_owned(),
+        );
     }
     Some(Lent {
         key_id: key_id?,

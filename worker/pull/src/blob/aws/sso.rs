@@ -50,11 +50,18 @@ struct RoleCredentials {
 impl SignOn {
     /// Nothing if the profile does not sign on.
     pub(super) fn of(profile: &Profile, asker: &Asker) -> Result<Option<Self>, Fault> {
-        let (Some(account), Some(role)) = (profile.find("sso_account_id"), profile.find("sso_role_name")) else {
+        let (Some(account), Some(role)) = (
+            profile.find("sso_account_id"),
+            profile.find("sso_role_name"),
+        ) else {
             return Ok(None);
         };
-        let start_url = profile.find("sso_start_url").ok_or_else(|| profile.has_nothing())?;
-        let region = profile.find("sso_region").unwrap_or_else(|| asker.region.clone());
+        let start_url = profile
+            .find("sso_start_url")
+            .ok_or_else(|| profile.has_nothing())?;
+        let region = profile
+            .find("sso_region")
+            .unwrap_or_else(|| asker.region.clone());
         let portal = asker
             .ambient
             .find("AWS_ENDPOINT_URL_SSO")
@@ -76,7 +83,8 @@ impl SignOn {
             .filter_map(|file| std::fs::read(file.ok()?.path()).ok())
             .filter_map(|text| serde_json::from_slice::<Session>(&text).ok())
             .find(|session| {
-                let same = session.start_url.trim_end_matches('/') == self.start_url.trim_end_matches('/');
+                let same =
+                    session.start_url.trim_end_matches('/') == self.start_url.trim_end_matches('/');
                 same && session.expires_at > Timestamp::now()
             })
             .map(|session| session.access_token)
@@ -100,12 +108,21 @@ impl Lender for SignOn {
             .await
             .map_err(|_| Fault::transient("AWS single sign-on does not answer"))?;
         if !response.status().is_success() {
-            return Err(denied(&format!("AWS single sign-on answered {}", response.status())));
+            return Err(denied(&format!(
+                "AWS single sign-on answered {}",
+                response.status()
+            )));
         }
-        let answer: Answer =
-            response.json().await.map_err(|_| denied("AWS single sign-on gave no credentials"))?;
-        let RoleCredentials { access_key_id, secret_access_key, session_token, expiration } =
-            answer.role_credentials;
+        let answer: Answer = response
+            .json()
+            .await
+            .map_err(|_| denied("AWS single sign-on gave no credentials"))?;
+        let RoleCredentials {
+            access_key_id,
+            secret_access_key,
+            session_token,
+            expiration,
+        } = answer.role_credentials;
         Ok(Lent {
             key_id: access_key_id,
             secret_key: secret_access_key,

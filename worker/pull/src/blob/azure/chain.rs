@@ -63,9 +63,12 @@ pub(super) fn provider(
         }
     };
     if let (Some(tenant), Some(id), Some(secret)) = (&tenant, &id, find("AZURE_CLIENT_SECRET")) {
-        return Azure::credentials_of(builder(client).with_client_secret_authorization(id, secret, tenant));
+        return Azure::credentials_of(
+            builder(client).with_client_secret_authorization(id, secret, tenant),
+        );
     }
-    if let (Some(tenant), Some(id), Some(file)) = (&tenant, &id, find("AZURE_FEDERATED_TOKEN_FILE")) {
+    if let (Some(tenant), Some(id), Some(file)) = (&tenant, &id, find("AZURE_FEDERATED_TOKEN_FILE"))
+    {
         let builder = builder(client).with_client_id(id).with_tenant_id(tenant);
         return Azure::credentials_of(builder.with_federated_token_file(file));
     }
@@ -77,6 +80,12 @@ pub(super) fn provider(
         machine = machine.with_msi_endpoint(endpoint);
     }
     let person = builder(client).with_use_azure_cli(true);
-    let providers = vec![Azure::credentials_of(machine)?, Azure::credentials_of(person)?];
-    Ok(Arc::new(Chain { providers, chosen: tokio::sync::OnceCell::new() }))
+    let providers = vec![
+        Azure::credentials_of(machine)?,
+        Azure::credentials_of(person)?,
+    ];
+    Ok(Arc::new(Chain {
+        providers,
+        chosen: tokio::sync::OnceCell::new(),
+    }))
 }

@@ -84,8 +84,9 @@ impl Federation {
     async fn subject_token(&self) -> Result<Secret, Fault> {
         let origin = &self.account.credential_source;
         let text = match (&origin.file, &origin.url) {
-            (Some(file), _) => std::fs::read_to_string(file)
-                .map_err(|_| denied(format!("the identity in {} cannot be read", file.display())))?,
+            (Some(file), _) => std::fs::read_to_string(file).map_err(|_| {
+                denied(format!("the identity in {} cannot be read", file.display()))
+            })?,
             (None, Some(url)) => {
                 let headers = origin.headers.iter();
                 let request = headers.fold(self.client.get(url), |request, (name, value)| {
@@ -98,13 +99,22 @@ impl Federation {
                 return Err(denied(reason));
             }
         };
-        let Some(format) = origin.format.as_ref().filter(|format| format.kind == "json") else {
+        let Some(format) = origin
+            .format
+            .as_ref()
+            .filter(|format| format.kind == "json")
+        else {
             return Ok(Secret::new(text.trim()));
         };
-        let field = format.subject_token_field_name.as_deref().unwrap_or("access_token");
+        let field = format
+            .subject_token_field_name
+            .as_deref()
+            .unwrap_or("access_token");
         let value: Value = serde_json::from_str(&text).unwrap_or_default();
         let token = value.get(field).and_then(Value::as_str);
-        token.map(Secret::new).ok_or_else(|| denied("the identity has no token where it is said to be"))
+        token
+            .map(Secret::new)
+            .ok_or_else(|| denied("the identity has no token where it is said to be"))
     }
 
     async fn exchange(&self) -> Result<(Secret, Timestamp), Fault> {
@@ -118,7 +128,11 @@ impl Federation {
             "subjectTokenType": account.subject_token_type,
             "subjectToken": subject.expose(),
         });
-        let answer = text(self.client.post(&account.token_url).json(&form), "Google's token exchange").await?;
+        let answer = text(
+            self.client.post(&account.token_url).json(&form),
+            "Google's token exchange",
+        )
+        .await?;
         let exchanged: Exchanged = parse(&answer)?;
         let Some(url) = &account.service_account_impersonation_url else {
             let lasts = SignedDuration::from_secs(exchanged.expires_in.unwrap_or(3600));
@@ -130,9 +144,15 @@ impl Federation {
             .bearer_auth(exchanged.access_token.expose())
             .json(&json!({"scope": [SCOPE], "lifetime": "3600s"}));
         let answer = text(request, "impersonating the service account").await?;
-        let Impersonated { access_token, expire_time } = parse(&answer)?;
+        let Impersonated {
+            access_token,
+            expire_time,
+        } = parse(&answer)?;
         let lasts = SignedDuration::from_secs(3600);
-        Ok((access_token, expire_time.unwrap_or_else(|| Timestamp::now() + lasts)))
+        Ok((
+            access_token,
+            expire_time.unwrap_or_else(|| Timestamp::now() + lasts),
+        ))
     }
 }
 
@@ -154,7 +174,9 @@ impl CredentialProvider for Federation {
             return Ok(Arc::clone(credential));
         }
         let (token, until) = self.exchange().await?;
-        let credential = Arc::new(GcpCredential { bearer: token.expose().to_owned() });
+        let credential = Arc::new(GcpCredential {
+            bearer: token.expose().to_owned(),
+        });
         *present = Some((Arc::clone(&credential), until));
         Ok(credential)
     }
@@ -176,10 +198,17 @@ impl CredentialProvider for Instance {
 // === functions ===
 
 /// Who asks for an account that another identity provider vouches for.
-pub(super) fn provider(value: &Value, client: &reqwest::Client) -> Result<GcpCredentialProvider, Fault> {
+pub(super) fn provider(
+    value: &Value,
+    client: &reqwest::Client,
+) -> Result<GcpCredentialProvider, Fault> {
     let account = serde_json::from_value(value.clone())
         .map_err(|_| denied("the Google credentials of an external account are not complete"))?;
-    Ok(Arc::new(Federation { account, client: client.clone(), present: Mutex::new(None) }))
+    Ok(Arc::new(Federation {
+        account,
+        client: client.clone(),
+        present: Mutex::new(None),
+    }))
 }
 
 /// Who asks the instance.
@@ -194,7 +223,11 @@ async fn text(request: reqwest::RequestBuilder, what: &str) -> Result<String, Fa
     if status.is_success() {
         return response.text().await.map_err(silent);
     }
-    let kind = if status.is_server_error() { Kind::Transient } else { Kind::Denied };
+    let kind = if status.is_server_error() {
+        Kind::Transient
+    } else {
+        Kind::Denied
+    };
     Err(Fault::new(kind, format!("{what} answered {status}")))
 }
 
