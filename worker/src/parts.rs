@@ -155,8 +155,8 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     };
     must_live.push(beginning.poller(&sleepers, gate_rx, status));
     must_live.push(beginning.lookout(ours_rx, soon_rx));
+    let beating = beginning.heart(Arc::clone(&sleepers.poller));
     let may_end = beginning.sockets(sleepers);
-    let beating = beginning.heart();
     Ok(Assembled {
         parts: Parts {
             must_live,
@@ -248,13 +248,14 @@ impl Beginning<'_> {
         tasks
     }
 
-    fn heart(&self) -> Task<PoolError> {
+    fn heart(&self, soon: Arc<Notify>) -> Task<PoolError> {
         let heart = Heart {
             client: self.setup.client.clone(),
             services: Arc::clone(self.services),
             interval: self.setup.settings.worker.heartbeat_interval,
             wish: self.setup.wish.clone(),
             events_tx: self.events_tx.clone(),
+            soon,
         };
         task::spawn("heartbeat", heart.beat())
     }

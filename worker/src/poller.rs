@@ -19,6 +19,10 @@ use crate::{
 /// The least time between two polls. It is what a pool full of work costs the server: four requests a second.
 const FLOOR: Duration = Duration::from_millis(250);
 
+/// The time between two polls that ask for nothing, while there is room for nothing. A server calls work queues and deployments not
+/// ready when they were not polled for a minute (3.8.8).
+const SHOWN: Duration = Duration::from_secs(30);
+
 /// The most time between two polls while the API fails.
 const CEILING: Duration = Duration::from_mins(1);
 
@@ -89,7 +93,18 @@ impl Poller {
         self.client = self.client.with_retries(0);
         let mut cadence = Cadence::default();
         loop {
-            let next = cadence.next(self.question.interval);
+            let gate = self.gate_rx.borrow_and_update().clone();
+            let next = match gate {
+                Gate::Open(_) => cadence.next(self.question.interval),
+                Gate::Full(_) => cadence.next_shown(self.question.interval),
+                Gate::Closed(_) => {
+                    // What the closed gate says is the dispatcher's affair. It opens with a change, so wait for that.
+                    if self.gate_rx.changed().await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
                 // Cancel-safe: a change that is not seen here is seen by the next `borrow`.
@@ -102,12 +117,8 @@ impl Poller {
                     continue;
                 }
             }
-            let gate = self.gate_rx.borrow_and_update().clone();
             let Gate::Open(limit) = gate else {
-                // What the closed gate says is the dispatcher's affair. It opens with a change, so wait for that.
-                if self.gate_rx.changed().await.is_err() {
-                    return;
-                }
+                self.show(&mut cadence).await;
                 continue;
             };
             let asked = Instant::now();
@@ -131,6 +142,17 @@ impl Poller {
                 }
                 Err(error) => self.failed(&mut cadence, &error),
             }
+        }
+    }
+
+    /// Lets the server see that the pool is served, although there is room for nothing.
+    async fn show(&self, cadence: &mut Cadence) {
+        match self.due_before(Timestamp::now(), 0).await {
+            Ok(_) => {
+                self.vitals.poll_succeeded();
+                cadence.shown(Instant::now());
+            }
+            Err(error) => self.failed(cadence, &error),
         }
     }
 
@@ -231,6 +253,12 @@ impl Cadence {
             .map_or(next, |ahead| next.min(ahead).max(last + FLOOR))
     }
 
+    /// The next poll while there is room for nothing: slower, as nothing waits for it.
+    fn next_shown(&self, interval: Duration) -> Instant {
+        let next = self.next(interval);
+        self.last.map_or(next, |last| next.max(last + SHOWN))
+    }
+
     fn spread(&self, interval: Duration) -> Duration {
         interval.mul_f64(0.75 + self.jitter / 2.0).max(FLOOR)
     }
@@ -241,6 +269,17 @@ impl Cadence {
             more: full,
             jitter,
             ..Self::default()
+        };
+    }
+
+    /// A poll asked for nothing and was answered. What is known of work that waits stays known.
+    fn shown(&mut self, now: Instant) {
+        *self = Self {
+            last: Some(now),
+            failures: 0,
+            not_before: None,
+            more: true,
+            ..*self
         };
     }
 
