@@ -18,9 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use worker_api::{Client, EventSink, types::Event};
+use worker_config::DriverKind;
 use worker_drivers::{Handle, Outcome};
 
-pub(crate) use self::events::{About, Worker};
+pub(crate) use self::events::{About, Pulled, Worker};
 use crate::{journal::Entry, patience::Patience, telemetry::chain};
 
 /// How many events may wait: a burst of starts, while the socket is opened anew.
@@ -84,19 +85,13 @@ impl Emitter {
     /// A flow run's job has ended. What was submitted by an earlier process is told with what the journal knows of it.
     pub(crate) fn executed(
         &self,
-        submitted: Option<Submitted>,
+        submitted: Option<&Submitted>,
         entry: &Entry,
         handle: &Handle,
         outcome: &Outcome,
     ) {
-        let (about, earlier) = match submitted {
-            Some(Submitted {
-                id,
-                occurred,
-                about,
-            }) => (about, Some((id, occurred))),
-            None => (About::flow_run(entry.key.flow_run, &entry.name), None),
-        };
+        let about = about(submitted, entry);
+        let earlier = submitted.map(|one| (one.id, one.occurred));
         let ended = events::Ended {
             infrastructure: &handle.infrastructure_id,
             outcome,
@@ -105,6 +100,19 @@ impl Emitter {
             self.worker
                 .executed(&about, &ended, earlier, Timestamp::now()),
         );
+    }
+
+    /// A flow run was cancelled, its job ended for that, and the API told. Of jobs that Prefect's runner looks after, it tells this itself.
+    pub(crate) fn cancelled(&self, submitted: Option<&Submitted>, entry: &Entry) {
+        if self.worker.kind == DriverKind::Process.as_str() {
+            let about = about(submitted, entry);
+            self.emit(self.worker.cancelled(&about, Timestamp::now()));
+        }
+    }
+
+    /// A pull step was taken, well or not, for a flow run. Blocks and variables in it are as they were written.
+    pub(crate) fn pulled(&self, flow_run: Uuid, deployment: Uuid, step: &Pulled<'_>) {
+        self.emit(events::pulled(flow_run, deployment, step, Timestamp::now()));
     }
 
     /// The worker ends; waits until the server knows, within a limit.
@@ -136,6 +144,14 @@ impl Emitter {
             tracing::debug!(dropped, "an event was left out: too many wait");
         }
     }
+}
+
+/// What a flow run has to do with, as far as this process knows.
+fn about(submitted: Option<&Submitted>, entry: &Entry) -> About {
+    submitted.map_or_else(
+        || About::flow_run(entry.key.flow_run, &entry.name),
+        |one| one.about.clone(),
+    )
 }
 
 /// What was said of a flow run that was submitted.

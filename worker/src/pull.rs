@@ -16,6 +16,7 @@ use worker_api::types::{Deployment, FlowRunId, LogEntry, LogLevel};
 use worker_drivers::RunKey;
 
 use crate::{
+    emitter::Pulled,
     journal::{Entry, NotStarted, Reporter},
     line::Line,
     services::Services,
@@ -79,7 +80,8 @@ pub(crate) async fn pull(
         .pull_steps
         .iter()
         .flatten()
-        .filter(|step| !step.is_empty())
+        .enumerate()
+        .filter(|(_, step)| !step.is_empty())
         .collect();
     if written.is_empty() {
         if deployment.storage_document_id.is_some() {
@@ -87,7 +89,8 @@ pub(crate) async fn pull(
         }
         return in_path(deployment.path.as_deref());
     }
-    let steps: Result<Vec<Step>, Unsupported> = written.into_iter().map(parse).collect();
+    let steps: Result<Vec<Step>, Unsupported> =
+        written.iter().map(|(_, step)| parse(step)).collect();
     let steps = match steps {
         Ok(steps) => steps,
         Err(unsupported) => {
@@ -108,10 +111,18 @@ pub(crate) async fn pull(
         workspace: None,
         directory: None,
     };
-    for step in &steps {
+    for (step, (index, written)) in steps.iter().zip(written) {
         let name = step.name();
         tell(format!("Executing deployment step: {name}")).await;
-        if let Err(error) = place.take(services, line, entry, step).await? {
+        let taken = place.take(services, line, entry, step).await?;
+        let well = taken.is_ok();
+        let pulled = Pulled {
+            index,
+            written,
+            well,
+        };
+        services.emitter.pulled(id.0, deployment.id.0, &pulled);
+        if let Err(error) = taken {
             let reason = format!("pull step {name} failed: {}", chain(&error));
             say(services, id, LogLevel::ERROR, reason.clone()).await;
             return Err(NotStarted::Failed(reason));

@@ -11,7 +11,7 @@ use crate::{
     claim::{self, Claim, Settled},
     emitter::Submitted,
     event::Seen,
-    journal::{End, Entry, JournalGone, NotStarted, Step},
+    journal::{End, Entry, JournalGone, NotStarted, Step, Stopped},
     lease,
     line::Line,
     output, report, resolve,
@@ -155,7 +155,7 @@ async fn to_the_end(
         if let End::Job { outcome, .. } = &watched.end {
             services
                 .emitter
-                .executed(submitted, entry, &handle, outcome);
+                .executed(submitted.as_ref(), entry, &handle, outcome);
         }
         entry.output = watched.delivered;
         advance(services, entry, Step::Over(watched.end)).await?;
@@ -166,6 +166,15 @@ async fn to_the_end(
     };
     if !Box::pin(report::report(services, line, entry, &end)).await {
         return Ok(false);
+    }
+    if matches!(
+        end,
+        End::Job {
+            stopped: Stopped::Cancelled,
+            ..
+        }
+    ) {
+        services.emitter.cancelled(submitted.as_ref(), entry);
     }
     if unread {
         output::read_rest(services, entry).await;

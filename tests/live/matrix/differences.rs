@@ -167,36 +167,6 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         whose: Whose::Worker,
-        what: "There is no event `prefect.runner.cancelled-flow-run`.",
-        reason: "It is told by a part of the Python worker that ours has not; `prefect.flow-run.Cancelled` tells the same.",
-        traces: &[
-            Trace {
-                scenario: "cancel while pending",
-                aspect: "events",
-                theirs: &["prefect.runner.cancelled-flow-run of *"],
-                ours: &[],
-            },
-            Trace {
-                scenario: "cancel while running",
-                aspect: "events",
-                theirs: &["prefect.runner.cancelled-flow-run of *"],
-                ours: &[],
-            },
-        ],
-    },
-    Difference {
-        whose: Whose::Worker,
-        what: "There is no event `prefect.flow-run.pull-step.executed`.",
-        reason: "It is not told yet. The log of the flow run has the same.",
-        traces: &[Trace {
-            scenario: "",
-            aspect: "events",
-            theirs: &["prefect.flow-run.pull-step.executed of *"],
-            ours: &[],
-        }],
-    },
-    Difference {
-        whose: Whose::Worker,
         what: "The log of a flow run whose deployment is gone says so.",
         reason: "The Python worker logs that it submits it, which it does not.",
         traces: &[Trace {

@@ -25,6 +25,10 @@ use crate::{
     retry::{Again, Failed, retry},
 };
 
+/// The part of the request timeout that one GET may take. What is read is small, and nothing is lost by asking again: a busy server has
+/// been seen to leave one such question unanswered for ever.
+const READ_SHARE: u32 = 3;
+
 /// A request that is about to be made.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -187,7 +191,10 @@ impl Client {
     async fn attempt(&self, what: &str, request: Request) -> Result<Vec<u8>, TryError> {
         // It is taken for each try, not for the call, so that one who waits for a retry holds up nobody.
         let permit = self.shared.in_flight.acquire().await;
-        let limit = self.shared.request_timeout;
+        let mut limit = self.shared.request_timeout;
+        if request.method() == Method::GET {
+            limit /= READ_SHARE;
+        }
         let result = timeout(limit, self.exchange(what, request))
             .await
             .unwrap_or_else(|_| Err(no_answer(what, limit)));

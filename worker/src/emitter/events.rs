@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Map;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use worker_api::{
@@ -35,6 +35,17 @@ pub(crate) struct About {
 pub(super) struct Ended<'a> {
     pub(super) infrastructure: &'a str,
     pub(super) outcome: &'a Outcome,
+}
+
+/// A pull step that was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pulled<'a> {
+    /// Its place in the list, from zero.
+    pub(crate) index: usize,
+    /// Its name and inputs, as they were written.
+    pub(crate) written: &'a Map<String, Value>,
+    /// Whether it did what it should.
+    pub(crate) well: bool,
 }
 
 /// How far apart two events may be for one to follow the other (3.8.8): the server holds back what comes too early for no longer.
@@ -93,16 +104,23 @@ impl Worker {
         event
     }
 
+    /// In the name of the runner, which in the reference is a part of the worker with a name of chance.
+    pub(super) fn cancelled(&self, about: &About, now: Timestamp) -> Event {
+        let runner = labels([
+            (
+                "prefect.resource.id",
+                format!("prefect.runner.{}", slug(&self.name, IN_ID)),
+            ),
+            ("prefect.resource.name", self.name.clone()),
+            ("prefect.version", REFERENCE_VERSION.to_owned()),
+        ]);
+        let mut related = about.related.clone();
+        related.retain(|one| !is(one, "work-pool"));
+        event("prefect.runner.cancelled-flow-run", runner, related, now)
+    }
+
     fn event(&self, name: &str, related: Vec<Resource>, now: Timestamp) -> Event {
-        Event {
-            id: Uuid::now_v7(),
-            occurred: now,
-            name: name.to_owned(),
-            resource: self.resource(),
-            related,
-            payload: Map::new(),
-            follows: None,
-        }
+        event(name, self.resource(), related, now)
     }
 
     fn resource(&self) -> Resource {
@@ -155,6 +173,47 @@ impl About {
         Self {
             related: vec![thing("flow-run", id, Some(name))],
         }
+    }
+}
+
+/// What is told of a pull step. The reference names the deployment here by its id alone.
+pub(super) fn pulled(flow_run: Uuid, deployment: Uuid, step: &Pulled<'_>, now: Timestamp) -> Event {
+    let name = if step.well {
+        "prefect.flow-run.pull-step.executed"
+    } else {
+        "prefect.flow-run.pull-step.failed"
+    };
+    let resource = labels([(
+        "prefect.resource.id",
+        format!("prefect.flow-run.{flow_run}"),
+    )]);
+    let related = vec![thing("deployment", deployment, None)];
+    let mut event = event(name, resource, related, now);
+    // The last key is the step, should there be several.
+    if let Some((qualified, inputs)) = step.written.iter().next_back() {
+        let payload = json!({
+            "index": step.index,
+            "qualified_name": qualified,
+            "step_name": qualified.rsplit('.').next(),
+            "id": inputs.get("id"),
+            "inputs": inputs,
+        });
+        if let Value::Object(payload) = payload {
+            event.payload = payload;
+        }
+    }
+    event
+}
+
+fn event(name: &str, resource: Resource, related: Vec<Resource>, now: Timestamp) -> Event {
+    Event {
+        id: Uuid::now_v7(),
+        occurred: now,
+        name: name.to_owned(),
+        resource,
+        related,
+        payload: Map::new(),
+        follows: None,
     }
 }
 
