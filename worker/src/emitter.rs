@@ -106,7 +106,7 @@ impl Emitter {
     pub(crate) fn cancelled(&self, submitted: Option<&Submitted>, entry: &Entry) {
         if self.worker.kind == DriverKind::Process.as_str() {
             let about = about(submitted, entry);
-            self.emit(self.worker.cancelled(&about, Timestamp::now()));
+            self.emit(events::cancelled(&about, Timestamp::now()));
         }
     }
 

@@ -51,6 +51,9 @@ pub(crate) struct Pulled<'a> {
 /// How far apart two events may be for one to follow the other (3.8.8): the server holds back what comes too early for no longer.
 const TIGHT: SignedDuration = SignedDuration::from_mins(5);
 
+/// What a process worker calls its runner (3.8.8).
+const RUNNER: &str = "standalone";
+
 /// A name as it stands in a resource's id.
 const IN_ID: slug::Rules = slug::Rules {
     longest: usize::MAX,
@@ -102,21 +105,6 @@ impl Worker {
         let mut event = self.event("prefect.worker.executed-flow-run", related, now);
         event.follows = submitted.and_then(|submitted| follows(submitted, now));
         event
-    }
-
-    /// In the name of the runner, which in the reference is a part of the worker with a name of chance.
-    pub(super) fn cancelled(&self, about: &About, now: Timestamp) -> Event {
-        let runner = labels([
-            (
-                "prefect.resource.id",
-                format!("prefect.runner.{}", slug(&self.name, IN_ID)),
-            ),
-            ("prefect.resource.name", self.name.clone()),
-            ("prefect.version", REFERENCE_VERSION.to_owned()),
-        ]);
-        let mut related = about.related.clone();
-        related.retain(|one| !is(one, "work-pool"));
-        event("prefect.runner.cancelled-flow-run", runner, related, now)
     }
 
     fn event(&self, name: &str, related: Vec<Resource>, now: Timestamp) -> Event {
@@ -174,6 +162,18 @@ impl About {
             related: vec![thing("flow-run", id, Some(name))],
         }
     }
+}
+
+/// In the name of the runner, the part of the reference's worker that executes flow runs.
+pub(super) fn cancelled(about: &About, now: Timestamp) -> Event {
+    let runner = labels([
+        ("prefect.resource.id", format!("prefect.runner.{RUNNER}")),
+        ("prefect.resource.name", RUNNER.to_owned()),
+        ("prefect.version", REFERENCE_VERSION.to_owned()),
+    ]);
+    let mut related = about.related.clone();
+    related.retain(|one| !is(one, "work-pool"));
+    event("prefect.runner.cancelled-flow-run", runner, related, now)
 }
 
 /// What is told of a pull step. The reference names the deployment here by its id alone.

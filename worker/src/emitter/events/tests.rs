@@ -189,11 +189,11 @@ fn a_pull_step_is_told_as_it_was_written() {
 
 #[test]
 fn a_cancelled_flow_run_is_told_in_the_name_of_the_runner_and_without_the_pool() {
-    let event = worker().cancelled(&about(), Timestamp::UNIX_EPOCH);
+    let event = cancelled(&about(), Timestamp::UNIX_EPOCH);
     assert_eq!(event.name, "prefect.runner.cancelled-flow-run");
     assert_eq!(
         event.resource["prefect.resource.id"],
-        "prefect.runner.spec-w1"
+        "prefect.runner.standalone"
     );
     let roles: Vec<_> = event
         .related
