@@ -14,6 +14,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -83,30 +84,22 @@ impl Emitter {
     }
 
     /// A flow run's job has ended. What was submitted by an earlier process is told with what the journal knows of it.
-    pub(crate) fn executed(
-        &self,
-        submitted: Option<&Submitted>,
-        entry: &Entry,
-        handle: &Handle,
-        outcome: &Outcome,
-    ) {
-        let about = about(submitted, entry);
-        let earlier = submitted.map(|one| (one.id, one.occurred));
+    pub(crate) fn executed(&self, entry: &Entry, handle: &Handle, outcome: &Outcome) {
+        let earlier = entry.told.as_ref().map(|told| (told.id, told.occurred));
         let ended = events::Ended {
             infrastructure: &handle.infrastructure_id,
             outcome,
         };
         self.emit(
             self.worker
-                .executed(&about, &ended, earlier, Timestamp::now()),
+                .executed(&about(entry), &ended, earlier, Timestamp::now()),
         );
     }
 
     /// A flow run was cancelled, its job ended for that, and the API told. Of jobs that Prefect's runner looks after, it tells this itself.
-    pub(crate) fn cancelled(&self, submitted: Option<&Submitted>, entry: &Entry) {
+    pub(crate) fn cancelled(&self, entry: &Entry) {
         if self.worker.kind == DriverKind::Process.as_str() {
-            let about = about(submitted, entry);
-            self.emit(events::cancelled(&about, Timestamp::now()));
+            self.emit(events::cancelled(&about(entry), Timestamp::now()));
         }
     }
 
@@ -146,16 +139,16 @@ impl Emitter {
     }
 }
 
-/// What a flow run has to do with, as far as this process knows.
-fn about(submitted: Option<&Submitted>, entry: &Entry) -> About {
-    submitted.map_or_else(
+/// What a flow run has to do with, as far as it is known.
+fn about(entry: &Entry) -> About {
+    entry.told.as_ref().map_or_else(
         || About::flow_run(entry.key.flow_run, &entry.name),
-        |one| one.about.clone(),
+        |told| told.about.clone(),
     )
 }
 
-/// What was said of a flow run that was submitted.
-#[derive(Debug)]
+/// What was said of a flow run that was submitted. The journal keeps it, for what is to be said later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Submitted {
     id: Uuid,
     occurred: Timestamp,

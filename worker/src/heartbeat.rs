@@ -73,7 +73,13 @@ pub(crate) struct Heart {
     pub(crate) events_tx: mpsc::Sender<Event>,
     /// Says that something may be due now.
     pub(crate) soon: Arc<Notify>,
+    /// Whether there may come to be a worker channel.
+    pub(crate) websockets: bool,
 }
+
+/// How long the first heartbeat waits for a channel that is being opened, which sends one too: a server on SQLite takes one of two writes
+/// at a time.
+const CHANNEL_FIRST: Duration = Duration::from_secs(3);
 
 /// Whether the pool hands out work; why not, if it does not.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +109,7 @@ impl Heart {
         let mut channel_rx = self.services.channel_pool.subscribe();
         let mut told = None;
         let mut seen = Ok(pool);
+        let mut wait_for_channel = self.websockets;
         loop {
             let offer = self.offer(seen, told.as_ref());
             if told.as_ref() != Some(&offer) {
@@ -111,6 +118,11 @@ impl Heart {
                     // What became due while the pool was paused was never found.
                     self.soon.notify_one();
                 }
+            }
+            if wait_for_channel {
+                wait_for_channel = false;
+                let opened = channel_rx.wait_for(Option::is_some);
+                tokio::time::timeout(CHANNEL_FIRST, opened).await.ok();
             }
             let has_channel = channel_rx.borrow_and_update().is_some();
             if !has_channel {

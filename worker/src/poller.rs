@@ -1,6 +1,6 @@
 //! Asks the pool for due flow runs, as often as is useful and no oftener.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
@@ -8,7 +8,10 @@ use tokio::{
     time::Instant,
 };
 
-use worker_api::{ApiError, Client, types::ScheduledFlowRun};
+use worker_api::{
+    ApiError, Client,
+    types::{FlowRunId, ScheduledFlowRun},
+};
 
 use crate::{
     event::{Event, Gate, Seen},
@@ -92,6 +95,7 @@ impl Poller {
         // The loop is its own retry: a retry inside the client would only hide from it how the API is.
         self.client = self.client.with_retries(0);
         let mut cadence = Cadence::default();
+        let mut before = HashSet::new();
         loop {
             let gate = self.gate_rx.borrow_and_update().clone();
             let next = match gate {
@@ -128,8 +132,11 @@ impl Poller {
             match answer {
                 Ok(Found { due, ahead }) => {
                     self.vitals.poll_succeeded();
-                    let full = due.len() >= limit as usize;
-                    cadence.succeeded(full, Instant::now(), jitter());
+                    let shown: HashSet<FlowRunId> = due.iter().map(|due| due.flow_run.id).collect();
+                    // What is shown again was not taken, for a reason that may last.
+                    let more = due.len() >= limit as usize && !shown.is_subset(&before);
+                    before = shown;
+                    cadence.succeeded(more, Instant::now(), jitter());
                     cadence.ahead = ahead.map(|ahead| asked + ahead);
                     let seen = Seen {
                         asked,
@@ -174,10 +181,10 @@ impl Poller {
         let page = self
             .due_before(now + prefetch + longest(interval), limit)
             .await?;
-        let full = page.len() >= limit as usize;
         let mut found = Found::sort(page, now + prefetch);
-        if full && found.ahead.is_some() {
-            // What is not due yet may have taken the place of what is.
+        if found.ahead.is_some() {
+            // What is not due yet may have taken the place of what is: by our limit, or by one of the pool or of a queue, which we do not
+            // know.
             found.due = self.due_before(now + prefetch, limit).await?;
         }
         Ok(found)
@@ -243,6 +250,8 @@ impl Cadence {
                 .saturating_mul(2_u32.saturating_pow(self.failures - 1))
                 .min(CEILING.max(interval));
             let next = last + self.spread(slowed);
+            // Who was woken was told so by the server: it lives.
+            let next = if self.woken { last + FLOOR } else { next };
             return self.not_before.map_or(next, |asked| next.max(asked));
         }
         if self.more || self.woken {

@@ -91,8 +91,8 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         whose: Whose::Worker,
-        what: "`on_crashed` hooks do not run after a death that Prefect's engine could not report itself.",
-        reason: "The worker has no Python to run them in. Here the Python worker tries, and logs that it cannot.",
+        what: "A flow run whose flow cannot be imported has no word in its log about hooks.",
+        reason: "Why it cannot be imported is in its state and its log; that hooks of it cannot be found either helps nobody.",
         traces: &[Trace {
             scenario: "crash before import",
             aspect: "log of prefect.flow_runs",

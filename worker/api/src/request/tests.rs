@@ -180,7 +180,9 @@ async fn an_answer_that_breaks_off_is_asked_for_again() {
 async fn an_answer_without_end_is_given_up() {
     let error = error_of(Reply::Endless).await;
     assert!(
-        error.to_string().ends_with("it is longer than 32 MiB"),
+        error
+            .to_string()
+            .ends_with("the answer is longer than 32 MiB"),
         "{error}"
     );
 }
