@@ -86,7 +86,11 @@ async fn make_run(client: &Client) -> FlowRunId {
     let run = client
         .create_flow_run(id, Map::new(), None, None, Vec::new())
         .await;
-    run.expect("it is made").id
+    let id = run.expect("it is made").id;
+    // One that does not run yet is cancelled without further ado.
+    let running = ProposedState::new(StateType::Running);
+    client.force_state(id, &running).await.expect("it runs");
+    id
 }
 
 #[tokio::test]
