@@ -14,7 +14,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use worker_api::types::{Deployment, FlowRunId, LogEntry, LogLevel};
+use uuid::Uuid;
+use worker_api::types::{Deployment, FlowRunId, LogEntry, LogLevel, PullStep};
 use worker_config::{DriverKind, settings::Settings, template::Lookups};
 use worker_drivers::{Environment, RunKey, subprocess};
 use worker_pull::{
@@ -25,6 +26,7 @@ use worker_pull::{
 };
 
 use crate::{
+    emitter::Taken,
     journal::{Entry, NotStarted, Reporter},
     line::Line,
     services::Services,
@@ -63,8 +65,13 @@ const MOST_WAITING: usize = 64;
 struct Told<'a> {
     services: &'a Services,
     id: FlowRunId,
+    deployment: Uuid,
+    written: &'a [Written<'a>],
     job: &'a Environment,
 }
+
+/// A step as it was written, with its place in the deployment's list.
+type Written<'a> = (usize, &'a PullStep);
 
 // === impl Code ===
 
@@ -144,6 +151,19 @@ impl Outside for Told<'_> {
         say(self.services, self.id, level, message).await;
     }
 
+    fn taken(&self, index: usize, well: bool) {
+        let Some(&(index, written)) = self.written.get(index) else {
+            return;
+        };
+        let taken = Taken {
+            index,
+            written,
+            well,
+        };
+        let emitter = &self.services.emitter;
+        emitter.pulled(self.id.0, self.deployment, &taken);
+    }
+
     fn environment(&self, name: &str) -> Option<String> {
         let own = self.job.0.get(name).cloned();
         let allowed = self.services.policy.allow_environment_placeholders;
@@ -177,8 +197,8 @@ pub(crate) async fn pull(
     job: &Environment,
 ) -> Result<Code, NotStarted> {
     let id = FlowRunId(entry.key.flow_run);
-    let written = deployment.pull_steps.iter().flatten();
-    let written: Vec<_> = written.filter(|step| !step.is_empty()).collect();
+    let written = deployment.pull_steps.iter().flatten().enumerate();
+    let written: Vec<_> = written.filter(|(_, step)| !step.is_empty()).collect();
     if written.is_empty() {
         if deployment.storage_document_id.is_some() {
             return left_to_job(entry, "it is in a storage block");
@@ -186,7 +206,13 @@ pub(crate) async fn pull(
         return in_path(deployment.path.as_deref());
     }
     let here = services.driver.kind() == DriverKind::Process;
-    let told = Told { services, id, job };
+    let told = Told {
+        services,
+        id,
+        deployment: deployment.id.0,
+        written: &written,
+        job,
+    };
     let steps = parse(&written, here && services.policy.allow_command)
         .map_err(|unsupported| unsupported.to_string())
         .and_then(|steps| told.check_environment(&steps).map(|()| steps));
@@ -278,12 +304,11 @@ async fn run(
     }
 }
 
-fn parse(
-    written: &[&worker_api::types::PullStep],
-    interpreter: bool,
-) -> Result<Vec<Step>, Unsupported> {
+fn parse(written: &[Written<'_>], interpreter: bool) -> Result<Vec<Step>, Unsupported> {
     let steps = written.iter();
-    steps.map(|step| Step::parse(step, interpreter)).collect()
+    steps
+        .map(|(_, step)| Step::parse(step, interpreter))
+        .collect()
 }
 
 /// The attempt's own directory, empty.

@@ -53,7 +53,7 @@ pub(crate) struct Services {
     pub(crate) deployments: Fresh<DeploymentId, Deployment>,
     /// Reads of flows.
     pub(crate) flows: Fresh<FlowId, Flow>,
-    /// Reads of the pool: its template is read again for each submission.
+    /// Reads of the pool, while no channel shows it: its template is read again for each poll's flow runs.
     pub(crate) pools: Fresh<String, WorkPool>,
 }
 

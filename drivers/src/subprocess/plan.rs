@@ -31,6 +31,8 @@ pub struct Plan {
     pub environment: Environment,
     /// Whether Prefect's control session is offered to it.
     pub control_session: bool,
+    /// Whether the hooks of its flow are run when its engine dies.
+    pub hooks: bool,
 }
 
 /// The program of a job. Printing shows nothing of a command: any word of it may be a credential.
@@ -139,6 +141,7 @@ pub(super) fn plan(
         directory,
         environment,
         control_session: runs_engine,
+        hooks: matches!(program, Program::Engine { .. }),
     })
 }
 

@@ -91,8 +91,8 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         whose: Whose::Worker,
-        what: "`on_crashed` hooks do not run after a death that Prefect's engine could not report itself.",
-        reason: "The worker has no Python to run them in. Here the Python worker tries, and logs that it cannot.",
+        what: "A flow run whose flow cannot be imported has no word in its log about hooks.",
+        reason: "Why it cannot be imported is in its state and its log; that hooks of it cannot be found either helps nobody.",
         traces: &[Trace {
             scenario: "crash before import",
             aspect: "log of prefect.flow_runs",
@@ -164,36 +164,6 @@ const DIFFERENCES: &[Difference] = &[
                 ],
             },
         ],
-    },
-    Difference {
-        whose: Whose::Worker,
-        what: "There is no event `prefect.runner.cancelled-flow-run`.",
-        reason: "It is told by a part of the Python worker that ours has not; `prefect.flow-run.Cancelled` tells the same.",
-        traces: &[
-            Trace {
-                scenario: "cancel while pending",
-                aspect: "events",
-                theirs: &["prefect.runner.cancelled-flow-run of *"],
-                ours: &[],
-            },
-            Trace {
-                scenario: "cancel while running",
-                aspect: "events",
-                theirs: &["prefect.runner.cancelled-flow-run of *"],
-                ours: &[],
-            },
-        ],
-    },
-    Difference {
-        whose: Whose::Worker,
-        what: "There is no event `prefect.flow-run.pull-step.executed`.",
-        reason: "It is not told yet. The log of the flow run has the same.",
-        traces: &[Trace {
-            scenario: "",
-            aspect: "events",
-            theirs: &["prefect.flow-run.pull-step.executed of *"],
-            ours: &[],
-        }],
     },
     Difference {
         whose: Whose::Worker,

@@ -28,6 +28,11 @@ pub trait Outside: Send + Sync {
     /// Writes into the log of the run.
     async fn tell(&self, level: Level, message: String);
 
+    /// A step was taken, well or not; its place in the list is counted from 0.
+    fn taken(&self, index: usize, well: bool) {
+        let _ = (index, well);
+    }
+
     /// What `{{ $NAME }}` is.
     fn environment(&self, name: &str) -> Option<String>;
 }
@@ -184,6 +189,7 @@ impl Runner<'_> {
             self.tell(format!("Executing deployment step: {name}"))
                 .await;
             let taken = Box::pin(place.take(step)).await;
+            self.outside.taken(index, taken.is_ok());
             taken.map_err(|source| StepFailed {
                 step: name,
                 index,
