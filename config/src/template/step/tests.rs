@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-fn expand(value: Value) -> Option<Value> {
+fn expand(value: &Value) -> Option<Value> {
     let Value::Object(outputs) = json!({
         "clone": {"directory": "repo", "depth": 1},
         "sly": "{{ prefect.blocks.secret.token }} {{ $HOME }} {{ clone.directory }}",
@@ -19,23 +19,23 @@ fn expand(value: Value) -> Option<Value> {
     lookups.variables.insert("branch".to_owned(), branch);
     lookups.variables.insert("none".to_owned(), None);
     let environment = |name: &str| (name == "HOME").then(|| "/home/me".to_owned());
-    expand_once(&value, &outputs, &lookups, &environment).expect("everything is looked up")
+    expand_once(value, &outputs, &lookups, &environment).expect("everything is looked up")
 }
 
 #[test]
 fn values_of_every_kind_are_put_in_and_not_searched_again() {
-    assert_eq!(expand(json!("{{ clone.depth }}")), Some(json!(1)));
+    assert_eq!(expand(&json!("{{ clone.depth }}")), Some(json!(1)));
     assert_eq!(
-        expand(json!("{{ prefect.blocks.secret.token }}")),
+        expand(&json!("{{ prefect.blocks.secret.token }}")),
         Some(json!("tok {{ $HOME }}"))
     );
     assert_eq!(
-        expand(json!("{{ prefect.variables.branch }}")),
+        expand(&json!("{{ prefect.variables.branch }}")),
         Some(json!("{{ clone.directory }}"))
     );
-    assert_eq!(expand(json!("{{ $HOME }}/x")), Some(json!("/home/me/x")));
+    assert_eq!(expand(&json!("{{ $HOME }}/x")), Some(json!("/home/me/x")));
     assert_eq!(
-        expand(json!("a {{ sly }} {{ prefect.blocks.secret.token }} b")),
+        expand(&json!("a {{ sly }} {{ prefect.blocks.secret.token }} b")),
         Some(json!(
             "a {{ prefect.blocks.secret.token }} {{ $HOME }} {{ clone.directory }} tok {{ $HOME }} b"
         ))
@@ -45,8 +45,8 @@ fn values_of_every_kind_are_put_in_and_not_searched_again() {
 #[test]
 fn what_nothing_answers_for_is_left_out() {
     let value = json!({"a": "{{ gone }}", "b": ["{{ gone }}", "x{{ gone }}y"], "c": "{{ prefect.variables.none }}"});
-    assert_eq!(expand(value), Some(json!({"b": ["xy"], "c": ""})));
-    assert_eq!(expand(json!("{{ gone }}")), None);
+    assert_eq!(expand(&value), Some(json!({"b": ["xy"], "c": ""})));
+    assert_eq!(expand(&json!("{{ gone }}")), None);
 }
 
 #[test]

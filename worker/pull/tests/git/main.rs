@@ -5,6 +5,10 @@
     clippy::format_push_string,
     reason = "a test that cannot go on says where it stopped"
 )]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests own the tasks that they start, and end with them"
+)]
 
 mod faults;
 mod http;

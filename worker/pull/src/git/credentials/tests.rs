@@ -1,3 +1,10 @@
+//! Which user and password come of which block.
+#![expect(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "what is compared reads best as it is written"
+)]
+
 use serde_json::json;
 
 use super::*;
