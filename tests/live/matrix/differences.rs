@@ -87,6 +87,26 @@ const DIFFERENCES: &[Difference] = &[
                 ],
                 ours: &["40 Process exited with status code: 1. Last output: *"],
             },
+            Trace {
+                scenario: "dies in the flow",
+                aspect: "states",
+                theirs: &[
+                    "CRASHED Crashed: Process exited with status code: 7. Process exited with an unexpected status code.",
+                ],
+                ours: &["CRASHED Crashed: Process exited with status code: 7. Last output: *"],
+            },
+            Trace {
+                scenario: "dies in the flow",
+                aspect: "events",
+                theirs: &["prefect.flow-run.Crashed of *"],
+                ours: &["prefect.flow-run.Crashed of *"],
+            },
+            Trace {
+                scenario: "dies in the flow",
+                aspect: WORKER_LOG,
+                theirs: &["20 Check the flow run logs and infrastructure logs for more details."],
+                ours: &["40 Process exited with status code: 7. Last output: *"],
+            },
         ],
     },
     Difference {

@@ -43,13 +43,10 @@ def main(which):
     logger = flow_run_logger(flow_run, flow)
     for hook in getattr(flow, f"on_{which}_hooks"):
         name = getattr(hook, "__name__", type(hook).__name__)
-        logger.info("Running hook %r in response to entering state %r", name, state.name)
         try:
             call(hook, flow=flow, flow_run=flow_run, state=state)
         except Exception:
             logger.exception("Hook %r failed", name)
-        else:
-            logger.info("Hook %r finished running successfully", name)
 
 
 main(sys.argv[1])
