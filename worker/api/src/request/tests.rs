@@ -210,9 +210,10 @@ async fn a_server_that_says_nothing_is_given_up_in_time() {
 
 #[tokio::test]
 async fn nobody_listening_is_said() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/api", listener.local_addr().unwrap());
-    drop(listener);
+    // Held, so that nobody else listens there, but not listening.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}/api", socket.local_addr().unwrap());
     let client = Client::new(testing::options(&url.parse().unwrap())).unwrap();
     let error = client.read_work_pool("p").await.unwrap_err();
     assert!(matches!(error, ApiError::Unavailable { .. }) && error.is_transient());
