@@ -136,15 +136,16 @@ async fn to_the_end(
         }
         advance(services, entry, Step::Over(End::NotStarted(why))).await?;
     }
-    let mut unread = resumed;
+    let (mut unread, mut announced) = (resumed, true);
     if entry.step == Step::Submitted
         && let Some(handle) = entry.handle.clone()
     {
         line.started(entry.key).await;
         let watched = accompany(services, line, entry, &handle, resumed).await;
-        let Some(watched) = watched else {
+        let Some((watched, told)) = watched else {
             return Ok(false);
         };
+        announced = told;
         if let End::Job { outcome, .. } = &watched.end {
             services.emitter.executed(entry, &handle, outcome);
         }
@@ -157,6 +158,10 @@ async fn to_the_end(
     };
     if !Box::pin(report::report(services, line, entry, &end)).await {
         return Ok(false);
+    }
+    if !announced {
+        let labelled = submit::label(services, entry);
+        timeout(submit::LABELLED_LATE, labelled).await.ok();
     }
     if matches!(
         end,
@@ -176,22 +181,22 @@ async fn to_the_end(
     Ok(true)
 }
 
-/// Watches a job to its end, and tells meanwhile what there is to know of it.
+/// Watches a job to its end, and tells meanwhile what there is to know of it; gives whether all of it could be told.
 async fn accompany(
     services: &Services,
     line: &mut Line,
     entry: &Entry,
     handle: &Handle,
     resumed: bool,
-) -> Option<Watched> {
-    let mut announced = Box::pin(submit::announce(services, entry, line.teller(), resumed));
+) -> Option<(Watched, bool)> {
+    let mut announcing = Box::pin(submit::announce(services, entry, line.teller(), resumed));
     let mut watched = pin!(watch::watch(services, line, entry.clone(), handle));
     tokio::select! {
-        () = &mut announced => watched.await,
+        () = &mut announcing => Some((watched.await?, true)),
         watched = &mut watched => {
             // What is good to know of a job is not worth a late report of its end.
-            timeout(submit::ANNOUNCED_LATE, announced).await.ok();
-            watched
+            let announced = timeout(submit::ANNOUNCED_LATE, announcing).await.is_ok();
+            Some((watched?, announced))
         }
     }
 }

@@ -150,8 +150,11 @@ fn standing(status: OrchestrationStatus, state: Option<&State>, claim: Transitio
     }
 }
 
-/// How long what there is to know of infrastructure may still be told when its job has ended.
+/// How long what there is to know of infrastructure may keep the report of its end waiting.
 pub(crate) const ANNOUNCED_LATE: Duration = Duration::from_secs(5);
+
+/// How long it may take after that report, for as long as which the flow run keeps its slot.
+pub(crate) const LABELLED_LATE: Duration = Duration::from_secs(30);
 
 /// Tells the API what there is to know of new infrastructure. Nothing waits for it but the end, and what fails is only logged.
 ///
@@ -178,6 +181,14 @@ pub(crate) async fn announce(
             announce_running(services, entry, &events_tx).await;
         }
     }
+    label(services, entry).await;
+}
+
+/// Ties the flow run to its infrastructure, its worker and its pool.
+pub(crate) async fn label(services: &Services, entry: &Entry) {
+    let flow_run = FlowRunId(entry.key.flow_run);
+    let Some(handle) = &entry.handle else { return };
+    let id = &handle.infrastructure_id;
     if let Err(error) = services.client.set_infrastructure_id(flow_run, id).await {
         tracing::warn!(error = %chain(&error), "cannot store the infrastructure id {id}");
     }
