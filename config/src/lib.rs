@@ -11,6 +11,7 @@ pub mod resolution;
 pub mod secret;
 pub mod settings;
 pub mod slug;
+pub mod step_list;
 pub mod template;
 
 mod lenient;

@@ -10,6 +10,7 @@ mod configuration;
 mod lookup;
 mod merge;
 mod placeholder;
+mod step;
 
 use std::fmt;
 
@@ -20,6 +21,7 @@ pub use self::{
     apply::apply_values,
     configuration::JobConfiguration,
     lookup::{Lookups, References, expand_blocks, expand_variables, references},
+    step::{block_type, environment_names, expand_once},
 };
 
 /// A work pool's base job template: the shape of a job, and the variables that fill it.

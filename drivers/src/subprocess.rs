@@ -29,7 +29,7 @@ use crate::{
 };
 
 pub use options::Options;
-pub use plan::{Directory, Launch, Plan};
+pub use plan::{Directory, Launch, Plan, inherited};
 pub use shim::run_if_shim;
 
 mod act;

@@ -319,8 +319,11 @@ fn copy_flows(to: &Path) {
         let file = entry
             .expect("a directory that was opened can be listed")
             .path();
-        let name = file.file_name().and_then(|name| name.to_str());
-        copy(&file, name.expect("we named the flows"));
+        // A Python that ran one of them here has left its cache.
+        if file.extension().is_some_and(|extension| extension == "py") {
+            let name = file.file_name().and_then(|name| name.to_str());
+            copy(&file, name.expect("we named the flows"));
+        }
     }
     let examples = root().join("examples");
     copy(&examples.join("flow/greet.py"), "greet.py");

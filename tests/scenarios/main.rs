@@ -7,6 +7,7 @@ mod faults;
 mod outage;
 mod scene;
 mod secrets;
+mod sockets;
 mod stage;
 mod together;
 mod usage;

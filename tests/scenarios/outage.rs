@@ -14,7 +14,7 @@ fn a_worker_that_starts_before_its_api_waits_for_it() {
     scene.take_away();
     let program = scene.worker();
     let worker = program.start(&["--pool", POOL]);
-    wait_to_hear(&worker, "cannot reach the work pool yet; trying again");
+    wait_to_hear(&worker, "the work pool cannot be read yet; trying again");
     wait_to_hear(
         &worker,
         &scene.api().url().replace("http://", "").replace("/api", ""),

@@ -21,6 +21,33 @@ use crate::{
 struct Canary(String);
 
 #[test]
+fn a_block_in_a_place_that_is_told_when_it_is_wrong_is_covered() {
+    let scene = Scene::set();
+    let secret = Canary::new("misplaced").0;
+    scene.create_secret_block("vault", &format!("/{secret}"));
+    let block = "{{ prefect.blocks.secret.vault }}";
+    let program = scene.worker();
+    let worker = program.start(&["--pool", POOL, "--log-level", "trace"]);
+    for (name, variables) in [
+        (
+            "directory",
+            json!({"command": "true", "working_dir": block}),
+        ),
+        ("program", json!({"command": block})),
+        (
+            "variable",
+            json!({"command": "true", "env": {"A": "1", "working_dir": format!("{block}\u{0}")}}),
+        ),
+    ] {
+        let run = scene.run(&scene.deploy(name, &json!({"job_variables": variables})));
+        scene.wait_for(&run, "Crashed", &worker);
+        let told = format!("{}{}", scene.message(&run), scene.log(&run));
+        assert!(!told.contains(&secret), "{name}: {told}");
+    }
+    assert!(!worker.stderr().contains(&secret), "{}", worker.stderr());
+}
+
+#[test]
 fn secrets_reach_the_job_and_nothing_else() {
     let canary = Canary::new("job");
     let scene = Scene::set();

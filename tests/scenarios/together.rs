@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use http::Method;
+use serde_json::json;
 use worker_server::Fault;
 use worker_tests::wait;
 
@@ -116,4 +117,32 @@ fn a_worker_that_polls_once_takes_what_is_due_and_ends_when_it_has_ended() {
     for run in &runs {
         assert_eq!(scene.state(run), "Completed", "{finished}");
     }
+}
+
+#[test]
+fn an_urgent_flow_run_of_later_does_not_take_the_place_of_one_that_is_due() {
+    let scene = Scene::set();
+    let pool = format!("/work_pools/{POOL}");
+    scene.api().patch(&pool, &json!({"concurrency_limit": 1}));
+    for (queue, priority) in [("urgent", 1), ("calm", 2)] {
+        let queue = json!({"name": queue, "priority": priority});
+        scene.api().post(&format!("{pool}/queues"), &queue);
+    }
+    let deploy = |queue: &str| {
+        let variables = json!({"command": "true"});
+        scene.deploy(
+            queue,
+            &json!({"work_queue_name": queue, "job_variables": variables}),
+        )
+    };
+    let later = jiff::Timestamp::now() + Duration::from_mins(10);
+    let state =
+        json!({"type": "SCHEDULED", "state_details": {"scheduled_time": later.to_string()}});
+    let path = format!("/deployments/{}/create_flow_run", deploy("urgent"));
+    scene.api().post(&path, &json!({ "state": state }));
+    let calm = scene.run(&deploy("calm"));
+    // So that a poll looks further ahead than ten minutes.
+    let program = scene.worker().with("PREFECT_WORKER_QUERY_SECONDS", "3600");
+    let worker = program.start(&["--pool", POOL]);
+    scene.wait_for(&calm, "Completed", &worker);
 }

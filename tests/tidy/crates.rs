@@ -9,12 +9,13 @@ use crate::{
     tree::{self, SourceFile},
 };
 
-/// The dependency line, `config <- api <- server`, `config <- drivers`, all of them `<- worker <- tests`: each of our
+/// The dependency line, `config <- api <- server`, `config <- drivers`, `config <- pull`, all of them `<- worker <- tests`: each of our
 /// crates with its folder and those of ours that it may use.
-const LINE: [(&str, &str, &[&str]); 6] = [
+const LINE: [(&str, &str, &[&str]); 7] = [
     ("worker-config", "config", &[]),
     ("worker-drivers", "drivers", &["worker-config"]),
     ("worker-api", "worker/api", &["worker-config"]),
+    ("worker-pull", "worker/pull", &["worker-config"]),
     (
         "worker-server",
         "worker/server",
@@ -27,6 +28,7 @@ const LINE: [(&str, &str, &[&str]); 6] = [
             "worker-api",
             "worker-config",
             "worker-drivers",
+            "worker-pull",
             "worker-server",
         ],
     ),
@@ -38,6 +40,7 @@ const LINE: [(&str, &str, &[&str]); 6] = [
             "worker-api",
             "worker-config",
             "worker-drivers",
+            "worker-pull",
             "worker-server",
         ],
     ),
@@ -49,9 +52,9 @@ const FENCES: [(&str, &[&str]); 7] = [
     ("bollard", &["drivers/"]),
     ("kube", &["drivers/"]),
     ("k8s_openapi", &["drivers/"]),
-    ("git2", &["worker/src/pull"]),
-    ("object_store", &["worker/src/pull"]),
-    ("reqwest", &["worker/api/"]),
+    ("git2", &["worker/pull/"]),
+    ("object_store", &["worker/pull/"]),
+    ("reqwest", &["worker/api/", "worker/pull/"]),
     ("rusqlite", &["worker/server/", "worker/src/journal"]),
 ];
 

@@ -1,12 +1,12 @@
 //! Asks the server which of our flow runs somebody wants to end.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
 use worker_api::{
     Client,
-    types::{FlowRunFilter, FlowRunId, StateType},
+    types::{FlowRun, FlowRunFilter, FlowRunId, StateType},
 };
 
 use crate::{event::Event, telemetry::chain};
@@ -35,6 +35,7 @@ impl Lookout {
     pub(crate) async fn keep(mut self) {
         self.client = self.client.with_retries(0);
         let mut regular = Instant::now() + self.interval;
+        let mut cancelled = HashSet::new();
         loop {
             // Cancel-safe: what is not taken stays in the queue.
             let mut named: Vec<FlowRunId> = tokio::select! {
@@ -52,47 +53,88 @@ impl Lookout {
             let Some(mut ours) = self.ours_rx.recv().await else {
                 return;
             };
-            if named.is_empty() {
+            let looked = if named.is_empty() {
                 regular = Instant::now() + self.interval;
+                self.look_at_all(&ours, &mut cancelled).await
             } else {
                 ours.retain(|id| named.contains(id));
-            }
-            if self.look_at(&ours).await.is_err() {
+                self.look_at(&ours).await.map(drop)
+            };
+            if looked.is_err() {
                 return;
             }
         }
     }
 
-    /// Asks the server about these. An error means that the loop is gone.
-    async fn look_at(&self, ours: &[FlowRunId]) -> Result<(), mpsc::error::SendError<Event>> {
+    /// Asks the server about all of ours. An error means that the loop is gone.
+    ///
+    /// A flow run that is CANCELLED was set so by somebody, and its job must end; or by its own engine, which is about to end by itself and
+    /// must not be disturbed. Who is still here at the second look is told.
+    async fn look_at_all(
+        &self,
+        ours: &[FlowRunId],
+        before: &mut HashSet<FlowRunId>,
+    ) -> Result<(), LoopGone> {
+        let now = self.look_at(ours).await?;
+        let still = now.intersection(before).copied().collect();
+        *before = now;
+        self.tell(still).await
+    }
+
+    /// Asks the server about these, tells the loop which are CANCELLING, and gives those that are CANCELLED.
+    async fn look_at(&self, ours: &[FlowRunId]) -> Result<HashSet<FlowRunId>, LoopGone> {
+        let mut all_cancelled = HashSet::new();
         for page in ours.chunks(PAGE) {
-            match find_cancelled(&self.client, page).await {
-                Ok(cancelled) if cancelled.is_empty() => {}
-                Ok(cancelled) => self.events_tx.send(Event::Cancelled(cancelled)).await?,
+            match find_ended(&self.client, page).await {
+                Ok(Ended {
+                    cancelling,
+                    cancelled,
+                }) => {
+                    all_cancelled.extend(cancelled);
+                    self.tell(cancelling).await?;
+                }
                 Err(error) => {
                     tracing::warn!(error = %chain(&error), "cannot ask for cancelled flow runs");
                     break;
                 }
             }
         }
-        Ok(())
+        Ok(all_cancelled)
+    }
+
+    async fn tell(&self, flow_runs: Vec<FlowRunId>) -> Result<(), LoopGone> {
+        if flow_runs.is_empty() {
+            return Ok(());
+        }
+        self.events_tx.send(Event::Cancelled(flow_runs)).await
     }
 }
 
-async fn find_cancelled(
-    client: &Client,
-    ours: &[FlowRunId],
-) -> Result<Vec<FlowRunId>, worker_api::ApiError> {
+/// The loop is gone, and with it the reason to look.
+type LoopGone = mpsc::error::SendError<Event>;
+
+/// Flow runs that somebody has ended, or is ending.
+struct Ended {
+    cancelling: Vec<FlowRunId>,
+    cancelled: Vec<FlowRunId>,
+}
+
+async fn find_ended(client: &Client, ours: &[FlowRunId]) -> Result<Ended, worker_api::ApiError> {
     let filter = FlowRunFilter {
         ids: Some(ours.to_vec()),
         // A flow run can be set to CANCELLED without passing through CANCELLING; its job must end all the same.
         state_types: Some(vec![StateType::Cancelling, StateType::Cancelled]),
         ..FlowRunFilter::default()
     };
-    Ok(client
-        .list_flow_runs(&filter)
-        .await?
-        .into_iter()
-        .map(|run| run.id)
-        .collect())
+    let found = client.list_flow_runs(&filter).await?.into_iter();
+    let (cancelling, cancelled): (Vec<_>, Vec<_>) =
+        found.partition(|run| run.state_type == Some(StateType::Cancelling));
+    let ids = |runs: Vec<FlowRun>| runs.into_iter().map(|run| run.id).collect();
+    Ok(Ended {
+        cancelling: ids(cancelling),
+        cancelled: ids(cancelled),
+    })
 }
+
+#[cfg(test)]
+mod tests;

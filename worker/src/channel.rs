@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
 use worker_api::{
@@ -14,7 +14,7 @@ use worker_api::{
 };
 use worker_config::settings::WorkerSettings;
 
-use crate::{heartbeat::PoolWish, services::Services, telemetry::chain};
+use crate::{heartbeat::PoolWish, services::Services, telemetry::chain, wakeup};
 
 /// The first wait before a lost channel is opened again (3.8.8).
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -55,10 +55,14 @@ pub(crate) async fn keep(
         let error = match client.open_worker_channel(hello.clone()).await {
             Ok((channel, pool)) => {
                 tracing::debug!("the worker channel is open");
-                wait = FIRST_WAIT;
+                let opened = Instant::now();
                 services.metrics.heartbeat(true);
                 services.channel_pool.send_replace(Some(pool));
-                serve(channel, &services, &cancellation_tx).await
+                let error = serve(channel, &services, &cancellation_tx).await;
+                if opened.elapsed() > LONGEST_WAIT {
+                    wait = FIRST_WAIT;
+                }
+                error
             }
             Err(error) => error,
         };
@@ -66,13 +70,10 @@ pub(crate) async fn keep(
         services
             .channel_pool
             .send_if_modified(|pool| pool.take().is_some());
-        wait = if error.may_pass() {
-            (wait * 2).min(LONGEST_WAIT)
-        } else {
-            REFUSED_WAIT
-        };
-        tracing::debug!(error = %chain(&error), ?wait, "no worker channel; heartbeats go by REST");
-        tokio::time::sleep(wait).await;
+        let pause = if error.may_pass() { wait } else { REFUSED_WAIT };
+        tracing::debug!(error = %chain(&error), ?pause, "no worker channel; heartbeats go by REST");
+        tokio::time::sleep(wakeup::spread(pause)).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
     }
 }
 
@@ -112,19 +113,30 @@ async fn clean_up(
     cleanup: Cleanup,
 ) -> Result<(), SocketError> {
     let FlowRunId(id) = cleanup.target.flow_run_id;
-    if !cleanup.is_teardown()
-        || services
-            .journal
-            .find_attempt(id)
-            .await
-            .ok()
-            .flatten()
-            .is_none()
-    {
+    if !cleanup.is_teardown() {
         return channel.release(&cleanup).await;
+    }
+    if !matches!(services.journal.find_attempt(id).await, Ok(Some(_))) {
+        return if is_nothing_left(services, &cleanup).await {
+            channel.acknowledge(&cleanup).await
+        } else {
+            channel.release(&cleanup).await
+        };
     }
     tracing::info!(flow_run = %id, "the server asks to clean up after it");
     // It may be about an earlier attempt, so whether this one is to end is asked of the API. The regular look finds it too.
     cancellation_tx.try_send(cleanup.target.flow_run_id).ok();
     channel.acknowledge(&cleanup).await
+}
+
+/// Whether there is nothing that any worker could remove: no infrastructure was ever named, or the flow run is gone.
+async fn is_nothing_left(services: &Services, cleanup: &Cleanup) -> bool {
+    let read = services
+        .client
+        .read_flow_run(cleanup.target.flow_run_id)
+        .await;
+    match read {
+        Ok(flow_run) => flow_run.infrastructure_pid.is_none(),
+        Err(error) => error.is_not_found(),
+    }
 }

@@ -84,6 +84,7 @@ pub(crate) async fn claim(
         claimed: Timestamp::now(),
         handle: None,
         lease: None,
+        told: None,
         workspace: None,
         output: LogCursor::default(),
         shown: false,
@@ -123,8 +124,8 @@ pub(crate) async fn claim(
 /// Whose a flow run is that this worker was about to claim, or had claimed and not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// Ours: its state is the one our claim made.
-    Ours,
+    /// Ours: its state is the one our claim made; with the lease on a slot of its deployment, if it has one.
+    Ours(Option<Uuid>),
     /// Ours to end: somebody cancelled it meanwhile.
     Cancelling,
     /// Not ours, or not any more.
@@ -159,10 +160,7 @@ async fn propose(services: &Services, flow_run: &FlowRun, entry: &Entry) -> Prop
     services.metrics.claimed(&answer);
     match answer {
         Ok(answer) if is_ours(answer.status, answer.state.as_ref(), entry.transition) => {
-            let state = answer.state.as_ref();
-            Proposed::Ours(
-                state.and_then(|state| state.state_details.deployment_concurrency_lease_id),
-            )
+            Proposed::Ours(lease_of(answer.state.as_ref()))
         }
         Ok(answer) => {
             let reason = answer.details.reason.unwrap_or_default();
@@ -180,8 +178,7 @@ async fn propose(services: &Services, flow_run: &FlowRun, entry: &Entry) -> Prop
         Err(error) if error.may_pass() => {
             tracing::warn!(error = %chain(&error), "claim not answered; asking who has the flow run");
             match settle(services, entry).await {
-                // The lease, if there is one, is known to the engine, which renews it.
-                Settled::Ours => Proposed::Ours(None),
+                Settled::Ours(lease) => Proposed::Ours(lease),
                 Settled::Cancelling => Proposed::Cancelling,
                 Settled::NotOurs => Proposed::NotOurs,
             }
@@ -227,6 +224,26 @@ pub(crate) fn submitting_proposal(entry: &Entry) -> ProposedState {
     proposal
 }
 
+/// The lease on a slot of the deployment, which the server gives with the claim.
+fn lease_of(state: Option<&State>) -> Option<Uuid> {
+    state.and_then(|state| state.state_details.deployment_concurrency_lease_id)
+}
+
+/// Whether the last claim of a flow run is the one of this entry: no newer attempt has it.
+pub(crate) async fn is_last(services: &Services, entry: &Entry) -> Result<bool, ApiError> {
+    let id = FlowRunId(entry.key.flow_run);
+    let states = services.client.list_flow_run_states(id).await?;
+    Ok(is_last_of(&states, entry.transition))
+}
+
+fn is_last_of(states: &[State], claim: TransitionId) -> bool {
+    let mut claims = states
+        .iter()
+        .rev()
+        .filter(|state| state.kind == StateType::Pending);
+    claims.next().is_some_and(|state| carries(state, claim))
+}
+
 /// Whether a state is the one that a claim made.
 fn is_claim(state: &State, transition: TransitionId) -> bool {
     state.kind == StateType::Pending && state.state_details.transition_id == Some(transition)
@@ -255,28 +272,23 @@ async fn try_settle(services: &Services, entry: &Entry) -> Result<Settled, ApiEr
         Some(StateType::Scheduled) if entry.step == Step::Claiming && is_nearly_due(&flow_run) => {
             let answer = services.client.propose_state(id, &proposal(entry)).await?;
             is_ours(answer.status, answer.state.as_ref(), entry.transition)
+                .then(|| lease_of(answer.state.as_ref()))
         }
         // Only the worker that had claimed it can end it.
         Some(StateType::Cancelling) => {
             let states = services.client.list_flow_run_states(id).await?;
-            let last_claim = states
-                .iter()
-                .rev()
-                .find(|state| state.kind == StateType::Pending);
-            let cancelling = last_claim.is_some_and(|state| carries(state, entry.transition));
-            return Ok(if cancelling {
+            return Ok(if is_last_of(&states, entry.transition) {
                 Settled::Cancelling
             } else {
                 Settled::NotOurs
             });
         }
-        _ => is_claimed_by(&flow_run, entry) && !put_end_back(services, entry).await?,
+        _ => {
+            let ours = is_claimed_by(&flow_run, entry) && !put_end_back(services, entry).await?;
+            ours.then(|| lease_of(flow_run.state.as_ref()))
+        }
     };
-    Ok(if ours {
-        Settled::Ours
-    } else {
-        Settled::NotOurs
-    })
+    Ok(ours.map_or(Settled::NotOurs, Settled::Ours))
 }
 
 /// Whether a claim that the server took was one of a flow run that was due. One that was over gets its end back.

@@ -10,6 +10,7 @@ mod logs;
 mod out;
 mod pool;
 mod ps;
+mod pull;
 mod run;
 mod serve;
 mod start;
@@ -93,6 +94,7 @@ async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
         Some(Command::Logs(args)) => logs::logs(context(&start_args)?, out, args).await,
         Some(Command::Cancel(args)) => cancel::cancel(context(&start_args)?, out, args).await,
         Some(Command::Pool(command)) => pool::pool(context(&start_args)?, out, command).await,
+        Some(Command::Pull(args)) => pull::pull(context(&start_args)?, out, args).await,
         Some(Command::Doctor) => doctor::doctor(context(&start_args)?, out).await,
     }
 }

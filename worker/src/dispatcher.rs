@@ -160,7 +160,7 @@ impl Dispatcher {
         };
         match u32::try_from(free) {
             Ok(free @ 1..) => Gate::Open(free),
-            _ => Gate::Closed("all slots are taken".to_owned()),
+            _ => Gate::Full("all slots are taken".to_owned()),
         }
     }
 

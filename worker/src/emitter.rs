@@ -14,13 +14,15 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use worker_api::{Client, EventSink, types::Event};
+use worker_config::DriverKind;
 use worker_drivers::{Handle, Outcome};
 
-pub(crate) use self::events::{About, Worker};
+pub(crate) use self::events::{About, Taken, Worker};
 use crate::{journal::Entry, patience::Patience, telemetry::chain};
 
 /// How many events may wait: a burst of starts, while the socket is opened anew.
@@ -82,29 +84,28 @@ impl Emitter {
     }
 
     /// A flow run's job has ended. What was submitted by an earlier process is told with what the journal knows of it.
-    pub(crate) fn executed(
-        &self,
-        submitted: Option<Submitted>,
-        entry: &Entry,
-        handle: &Handle,
-        outcome: &Outcome,
-    ) {
-        let (about, earlier) = match submitted {
-            Some(Submitted {
-                id,
-                occurred,
-                about,
-            }) => (about, Some((id, occurred))),
-            None => (About::flow_run(entry.key.flow_run, &entry.name), None),
-        };
+    pub(crate) fn executed(&self, entry: &Entry, handle: &Handle, outcome: &Outcome) {
+        let earlier = entry.told.as_ref().map(|told| (told.id, told.occurred));
         let ended = events::Ended {
             infrastructure: &handle.infrastructure_id,
             outcome,
         };
         self.emit(
             self.worker
-                .executed(&about, &ended, earlier, Timestamp::now()),
+                .executed(&about(entry), &ended, earlier, Timestamp::now()),
         );
+    }
+
+    /// A flow run was cancelled, its job ended for that, and the API told. Of jobs that Prefect's runner looks after, it tells this itself.
+    pub(crate) fn cancelled(&self, entry: &Entry) {
+        if self.worker.kind == DriverKind::Process.as_str() {
+            self.emit(events::cancelled(&about(entry), Timestamp::now()));
+        }
+    }
+
+    /// A pull step was taken, well or not, for a flow run. Blocks and variables in it are as they were written.
+    pub(crate) fn pulled(&self, flow_run: Uuid, deployment: Uuid, step: &Taken<'_>) {
+        self.emit(events::pulled(flow_run, deployment, step, Timestamp::now()));
     }
 
     /// The worker ends; waits until the server knows, within a limit.
@@ -138,8 +139,16 @@ impl Emitter {
     }
 }
 
-/// What was said of a flow run that was submitted.
-#[derive(Debug)]
+/// What a flow run has to do with, as far as it is known.
+fn about(entry: &Entry) -> About {
+    entry.told.as_ref().map_or_else(
+        || About::flow_run(entry.key.flow_run, &entry.name),
+        |told| told.about.clone(),
+    )
+}
+
+/// What was said of a flow run that was submitted. The journal keeps it, for what is to be said later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Submitted {
     id: Uuid,
     occurred: Timestamp,

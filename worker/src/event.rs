@@ -31,7 +31,7 @@ pub(crate) enum Event {
     Cancelled(Vec<FlowRunId>),
     /// Whether the engine takes work has changed.
     Driver(Health),
-    /// Whether the pool hands out work has changed; why not, if it does not.
+    /// Whether the pool can be served has changed; why not, if it cannot.
     Pool(Option<String>),
     /// Shutdown has come to a stage.
     Shutdown(Stage),
@@ -107,6 +107,9 @@ pub(crate) enum Stage {
 pub(crate) enum Gate {
     /// It may, for so many flow runs.
     Open(u32),
+    /// For none, and why. The pool is served all the same, and the server is to see that: it calls work queues and deployments that nobody
+    /// polls not ready.
+    Full(String),
     /// It may not, and why.
     Closed(String),
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use worker_api::{
     ApiError, Client,
@@ -71,6 +71,24 @@ pub(crate) struct Heart {
     pub(crate) wish: PoolWish,
     /// The loop.
     pub(crate) events_tx: mpsc::Sender<Event>,
+    /// Says that something may be due now.
+    pub(crate) soon: Arc<Notify>,
+    /// Whether there may come to be a worker channel.
+    pub(crate) websockets: bool,
+}
+
+/// How long the first heartbeat waits for a channel that is being opened, which sends one too: a server on SQLite takes one of two writes
+/// at a time.
+const CHANNEL_FIRST: Duration = Duration::from_secs(3);
+
+/// Whether the pool hands out work; why not, if it does not.
+#[derive(Clone, Debug, PartialEq)]
+enum Offer {
+    Open,
+    /// Somebody paused it. It is polled all the same: the server hands out nothing, and sees that it is served.
+    Paused(String),
+    /// This worker cannot serve it as it is.
+    Unusable(String),
 }
 
 // === impl Heart ===
@@ -91,15 +109,20 @@ impl Heart {
         let mut channel_rx = self.services.channel_pool.subscribe();
         let mut told = None;
         let mut seen = Ok(pool);
+        let mut wait_for_channel = self.websockets;
         loop {
-            let closed = self.closed(seen, told.as_ref());
-            if told.as_ref() != Some(&closed) {
-                if let Some(reason) = &closed {
-                    tracing::warn!(reason, "claiming nothing");
+            let offer = self.offer(seen, told.as_ref());
+            if told.as_ref() != Some(&offer) {
+                self.tell(&offer).await;
+                if matches!(told.replace(offer), Some(Offer::Paused(_))) {
+                    // What became due while the pool was paused was never found.
+                    self.soon.notify_one();
                 }
-                // Without a loop there is nobody to tell, and this task ends with it.
-                self.events_tx.send(Event::Pool(closed.clone())).await.ok();
-                told = Some(closed);
+            }
+            if wait_for_channel {
+                wait_for_channel = false;
+                let opened = channel_rx.wait_for(Option::is_some);
+                tokio::time::timeout(CHANNEL_FIRST, opened).await.ok();
             }
             let has_channel = channel_rx.borrow_and_update().is_some();
             if !has_channel {
@@ -115,12 +138,20 @@ impl Heart {
         }
     }
 
-    /// Why the pool hands out no work, if it does not.
-    fn closed(
-        &self,
-        seen: Result<WorkPool, PoolError>,
-        told: Option<&Option<String>>,
-    ) -> Option<String> {
+    async fn tell(&self, offer: &Offer) {
+        let closed = match offer {
+            Offer::Open => None,
+            Offer::Paused(reason) | Offer::Unusable(reason) => {
+                tracing::warn!(reason, "claiming nothing");
+                matches!(offer, Offer::Unusable(_)).then(|| reason.clone())
+            }
+        };
+        // Without a loop there is nobody to tell, and this task ends with it.
+        self.events_tx.send(Event::Pool(closed)).await.ok();
+    }
+
+    /// What the pool offers, as it was seen last.
+    fn offer(&self, seen: Result<WorkPool, PoolError>, told: Option<&Offer>) -> Offer {
         match seen {
             Ok(pool) => {
                 // A pool that was deleted and made anew has another id.
@@ -130,15 +161,18 @@ impl Heart {
                     *now = id;
                     changed
                 });
-                pool.is_paused
-                    .then(|| format!("work pool '{}' is paused", pool.name))
+                if pool.is_paused {
+                    Offer::Paused(format!("work pool '{}' is paused", pool.name))
+                } else {
+                    Offer::Open
+                }
             }
             // An outage is the poller's to see; it does not close the pool.
             Err(PoolError::Api(error)) => {
                 tracing::debug!(error = %chain(&error), "the pool cannot be read");
-                told.cloned().flatten()
+                told.cloned().unwrap_or(Offer::Open)
             }
-            Err(error) => Some(chain(&error)),
+            Err(error) => Offer::Unusable(chain(&error)),
         }
     }
 
@@ -169,9 +203,7 @@ async fn first_contact(client: &Client, wish: &PoolWish) -> Result<WorkPool, Poo
     loop {
         match ready(client, wish).await {
             Ok(pool) => return Ok(pool),
-            Err(PoolError::Api(error)) => {
-                tracing::error!(error = %chain(&error), "cannot reach the work pool yet; trying again");
-            }
+            Err(PoolError::Api(error)) => complain(&error),
             // Its template can be mended while the worker waits, and until then nothing is claimed from it.
             Err(PoolError::Template { pool: _, source }) => {
                 tracing::error!(error = %chain(&source), "the work pool cannot be used yet");
@@ -179,6 +211,18 @@ async fn first_contact(client: &Client, wish: &PoolWish) -> Result<WorkPool, Poo
             Err(error) => return Err(error),
         }
         patience.wait().await;
+    }
+}
+
+/// Says that the pool could not be read and that this is tried again. What passes by itself is no error.
+pub(crate) fn complain(error: &ApiError) {
+    const WHAT: &str = "the work pool cannot be read yet; trying again";
+    let transient = error.is_transient();
+    let error = chain(error);
+    if transient {
+        tracing::warn!(%error, "{WHAT}");
+    } else {
+        tracing::error!(%error, "{WHAT}");
     }
 }
 

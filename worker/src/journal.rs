@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use worker_api::types::TransitionId;
 use worker_drivers::{Handle, LogCursor, Outcome, RunKey};
 
-use crate::task;
+use crate::{emitter::Submitted, task};
 
 /// The layout of the database. A newer one is refused, never guessed at.
 const LAYOUT: u32 = 1;
@@ -54,6 +54,9 @@ pub(crate) struct Entry {
     /// The directory its code was pulled into, to be removed at its end.
     #[serde(default)]
     pub(crate) workspace: Option<PathBuf>,
+    /// What the event feed was told when it was submitted.
+    #[serde(default)]
+    pub(crate) told: Option<Submitted>,
     /// How much of its output has reached its log.
     #[serde(default)]
     pub(crate) output: LogCursor,
@@ -75,8 +78,6 @@ pub(crate) enum Step {
     Submitted,
     /// It is over for the driver, and is to be reported.
     Over(End),
-    /// The API knows its end; what is left of it is to be removed.
-    Reported,
 }
 
 /// How the attempt ended, before it is turned into a state.

@@ -1,7 +1,8 @@
 //! Keeping a deployment's slot while a flow run of ours has it.
 //!
-//! The server takes a slot back after 300 s if nobody renews its lease (3.8.8). The engine renews it while it runs, but nobody does before, and
-//! nobody for a plain command. Two renewals of one lease do no harm, so this one goes on to the end.
+//! The server takes a slot back when nobody renews its lease: after the grace period of the deployment, a minute or more, or after what the
+//! server is set to, half a minute or more (3.8.8). The engine renews it while it runs, but nobody does before, and nobody for a plain
+//! command. Two renewals of one lease do no harm, so this one goes on to the end.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{services::Services, telemetry::chain};
 
-/// How long a renewal holds: what the server gives at the claim.
+/// How long a renewal holds.
 const HOLDS: Duration = Duration::from_mins(5);
 
 /// How often it is renewed: a renewal may fail once without loss.
@@ -21,7 +22,7 @@ pub(crate) async fn keep(services: &Services, lease: Option<Uuid>) -> Infallible
         return std::future::pending().await;
     };
     loop {
-        tokio::time::sleep(EVERY).await;
+        // The first one at once: what the claim was given may be short.
         match services.client.renew_lease(lease, HOLDS).await {
             Ok(()) => {}
             // It was let go of, by the end of the flow run or by the server.
@@ -30,5 +31,6 @@ pub(crate) async fn keep(services: &Services, lease: Option<Uuid>) -> Infallible
                 tracing::warn!(error = %chain(&error), "the deployment's concurrency slot was not renewed");
             }
         }
+        tokio::time::sleep(EVERY).await;
     }
 }

@@ -27,6 +27,7 @@ mod report;
 mod resolve;
 mod run;
 mod run_log;
+mod secrets;
 mod services;
 mod shutdown;
 #[cfg(test)]

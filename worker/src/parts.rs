@@ -19,6 +19,7 @@ use crate::{
     journal::{Entry, Journal, JournalError},
     metrics::Metrics,
     poller::{Poller, Question},
+    pull::Puller,
     recovery,
     run_log::{self, RunLog, Shipping},
     services::{Identity, Services},
@@ -60,6 +61,9 @@ pub(crate) enum WorkerError {
     /// The pool is not one this worker can serve.
     #[error(transparent)]
     Pool(#[from] PoolError),
+    /// What pulls code cannot be made.
+    #[error(transparent)]
+    Pull(#[from] worker_pull::git::BuildError),
     /// The status server's port cannot be had.
     #[error("the status server cannot listen on {address}; give it another --status-port")]
     Status {
@@ -115,7 +119,7 @@ pub(crate) struct Parts {
     must_live: Vec<Part>,
     /// Ends only when the pool cannot be served.
     beating: Task<PoolError>,
-    _may_end: Vec<Task<()>>,
+    _may_end: Task<()>,
     /// Held so that no second worker takes the name while this one runs.
     _state_dir: StateDir,
 }
@@ -130,7 +134,9 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     let ship = emitter::ship(setup.client.clone(), websockets, items_rx);
     must_live.push(("events", task::spawn("events", ship)));
     let voices = Voices { run_log, emitter };
-    let services = Arc::new(services(&setup, journal, voices, Arc::clone(&metrics)));
+    let puller = Puller::new(&setup.settings)?;
+    let services = services(&setup, journal, voices, (Arc::clone(&metrics), puller));
+    let services = Arc::new(services);
     let dispatcher = Dispatcher::new(limits(&setup.settings));
     metrics.slots_limit(limits(&setup.settings).slots);
     let (events_tx, events_rx) = mpsc::channel(EVENTS);
@@ -152,11 +158,14 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     let sleepers = Sleepers {
         poller: Arc::new(Notify::new()),
         cancellation: soon_tx,
+        work_queues: setup.settings.worker.work_queues.clone(),
     };
     must_live.push(beginning.poller(&sleepers, gate_rx, status));
     must_live.push(beginning.lookout(ours_rx, soon_rx));
-    let may_end = beginning.sockets(sleepers);
-    let beating = beginning.heart();
+    let beating = beginning.heart(Arc::clone(&sleepers.poller));
+    must_live.extend(beginning.sockets(sleepers));
+    let orphans = recovery::adopt_orphans(Arc::clone(&services), events_tx.clone());
+    let may_end = task::spawn("orphans", orphans);
     Ok(Assembled {
         parts: Parts {
             must_live,
@@ -226,35 +235,37 @@ impl Beginning<'_> {
         ("cancellation", task::spawn("cancellation", lookout.keep()))
     }
 
-    /// What listens on sockets, where they are not turned off, and what has an end of its own.
-    fn sockets(&self, sleepers: Sleepers) -> Vec<Task<()>> {
+    /// What listens on sockets, where they are not turned off.
+    fn sockets(&self, sleepers: Sleepers) -> Vec<Part> {
+        if !self.setup.settings.api.websockets {
+            return Vec::new();
+        }
         let client = &self.setup.client;
         let services = self.services;
-        let orphans = recovery::adopt_orphans(Arc::clone(services), self.events_tx.clone());
-        let mut tasks = vec![task::spawn("orphans", orphans)];
-        if self.setup.settings.api.websockets {
-            let hello = channel::hello(
-                &self.setup.settings.worker,
-                &services.identity.worker,
-                &self.setup.wish,
-            );
-            let looking = sleepers.cancellation.clone();
-            let channel = channel::keep(client.clone(), Arc::clone(services), hello, looking);
-            let pool_rx = services.pool_id.subscribe();
-            let listening = wakeup::listen(client.clone(), pool_rx, sleepers);
-            tasks.push(task::spawn("channel", channel));
-            tasks.push(task::spawn("wakeup", listening));
-        }
-        tasks
+        let hello = channel::hello(
+            &self.setup.settings.worker,
+            &services.identity.worker,
+            &self.setup.wish,
+        );
+        let looking = sleepers.cancellation.clone();
+        let channel = channel::keep(client.clone(), Arc::clone(services), hello, looking);
+        let pool_rx = services.pool_id.subscribe();
+        let listening = wakeup::listen(client.clone(), pool_rx, sleepers);
+        vec![
+            ("channel", task::spawn("channel", channel)),
+            ("wakeup", task::spawn("wakeup", listening)),
+        ]
     }
 
-    fn heart(&self) -> Task<PoolError> {
+    fn heart(&self, soon: Arc<Notify>) -> Task<PoolError> {
         let heart = Heart {
             client: self.setup.client.clone(),
             services: Arc::clone(self.services),
             interval: self.setup.settings.worker.heartbeat_interval,
             wish: self.setup.wish.clone(),
             events_tx: self.events_tx.clone(),
+            soon,
+            websockets: self.setup.settings.api.websockets,
         };
         task::spawn("heartbeat", heart.beat())
     }
@@ -278,7 +289,7 @@ fn services(
     setup: &Setup,
     journal: Journal,
     Voices { run_log, emitter }: Voices,
-    metrics: Arc<Metrics>,
+    (metrics, puller): (Arc<Metrics>, Puller),
 ) -> Services {
     let Setup {
         settings,
@@ -304,6 +315,7 @@ fn services(
         },
         policy: settings.policy.clone(),
         job_environment: settings.job_environment.clone(),
+        puller,
         workspaces: state_dir.workspaces(),
         stop_grace: settings.worker.stop_grace,
         echo: *echo,

@@ -1,6 +1,6 @@
 //! Asks the pool for due flow runs, as often as is useful and no oftener.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
@@ -8,7 +8,10 @@ use tokio::{
     time::Instant,
 };
 
-use worker_api::{ApiError, Client, types::ScheduledFlowRun};
+use worker_api::{
+    ApiError, Client,
+    types::{FlowRunId, ScheduledFlowRun},
+};
 
 use crate::{
     event::{Event, Gate, Seen},
@@ -18,6 +21,10 @@ use crate::{
 
 /// The least time between two polls. It is what a pool full of work costs the server: four requests a second.
 const FLOOR: Duration = Duration::from_millis(250);
+
+/// The time between two polls that ask for nothing, while there is room for nothing. A server calls work queues and deployments not
+/// ready when they were not polled for a minute (3.8.8).
+const SHOWN: Duration = Duration::from_secs(30);
 
 /// The most time between two polls while the API fails.
 const CEILING: Duration = Duration::from_mins(1);
@@ -88,8 +95,20 @@ impl Poller {
         // The loop is its own retry: a retry inside the client would only hide from it how the API is.
         self.client = self.client.with_retries(0);
         let mut cadence = Cadence::default();
+        let mut before = HashSet::new();
         loop {
-            let next = cadence.next(self.question.interval);
+            let gate = self.gate_rx.borrow_and_update().clone();
+            let next = match gate {
+                Gate::Open(_) => cadence.next(self.question.interval),
+                Gate::Full(_) => cadence.next_shown(self.question.interval),
+                Gate::Closed(_) => {
+                    // What the closed gate says is the dispatcher's affair. It opens with a change, so wait for that.
+                    if self.gate_rx.changed().await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
                 // Cancel-safe: a change that is not seen here is seen by the next `borrow`.
@@ -102,12 +121,8 @@ impl Poller {
                     continue;
                 }
             }
-            let gate = self.gate_rx.borrow_and_update().clone();
             let Gate::Open(limit) = gate else {
-                // What the closed gate says is the dispatcher's affair. It opens with a change, so wait for that.
-                if self.gate_rx.changed().await.is_err() {
-                    return;
-                }
+                self.show(&mut cadence).await;
                 continue;
             };
             let asked = Instant::now();
@@ -117,8 +132,11 @@ impl Poller {
             match answer {
                 Ok(Found { due, ahead }) => {
                     self.vitals.poll_succeeded();
-                    let full = due.len() >= limit as usize;
-                    cadence.succeeded(full, Instant::now(), jitter());
+                    let shown: HashSet<FlowRunId> = due.iter().map(|due| due.flow_run.id).collect();
+                    // What is shown again was not taken, for a reason that may last.
+                    let more = due.len() >= limit as usize && !shown.is_subset(&before);
+                    before = shown;
+                    cadence.succeeded(more, Instant::now(), jitter());
                     cadence.ahead = ahead.map(|ahead| asked + ahead);
                     let seen = Seen {
                         asked,
@@ -131,6 +149,17 @@ impl Poller {
                 }
                 Err(error) => self.failed(&mut cadence, &error),
             }
+        }
+    }
+
+    /// Lets the server see that the pool is served, although there is room for nothing.
+    async fn show(&self, cadence: &mut Cadence) {
+        match self.due_before(Timestamp::now(), 0).await {
+            Ok(_) => {
+                self.vitals.poll_succeeded();
+                cadence.shown(Instant::now());
+            }
+            Err(error) => self.failed(cadence, &error),
         }
     }
 
@@ -152,10 +181,10 @@ impl Poller {
         let page = self
             .due_before(now + prefetch + longest(interval), limit)
             .await?;
-        let full = page.len() >= limit as usize;
         let mut found = Found::sort(page, now + prefetch);
-        if full && found.ahead.is_some() {
-            // What is not due yet may have taken the place of what is.
+        if found.ahead.is_some() {
+            // What is not due yet may have taken the place of what is: by our limit, or by one of the pool or of a queue, which we do not
+            // know.
             found.due = self.due_before(now + prefetch, limit).await?;
         }
         Ok(found)
@@ -221,6 +250,8 @@ impl Cadence {
                 .saturating_mul(2_u32.saturating_pow(self.failures - 1))
                 .min(CEILING.max(interval));
             let next = last + self.spread(slowed);
+            // Who was woken was told so by the server: it lives.
+            let next = if self.woken { last + FLOOR } else { next };
             return self.not_before.map_or(next, |asked| next.max(asked));
         }
         if self.more || self.woken {
@@ -229,6 +260,12 @@ impl Cadence {
         let next = last + self.spread(interval);
         self.ahead
             .map_or(next, |ahead| next.min(ahead).max(last + FLOOR))
+    }
+
+    /// The next poll while there is room for nothing: slower, as nothing waits for it.
+    fn next_shown(&self, interval: Duration) -> Instant {
+        let next = self.next(interval);
+        self.last.map_or(next, |last| next.max(last + SHOWN))
     }
 
     fn spread(&self, interval: Duration) -> Duration {
@@ -241,6 +278,17 @@ impl Cadence {
             more: full,
             jitter,
             ..Self::default()
+        };
+    }
+
+    /// A poll asked for nothing and was answered. What is known of work that waits stays known.
+    fn shown(&mut self, now: Instant) {
+        *self = Self {
+            last: Some(now),
+            failures: 0,
+            not_before: None,
+            more: true,
+            ..*self
         };
     }
 

@@ -132,6 +132,7 @@ async fn adopt(services: &Services, orphan: Owned) -> Option<Entry> {
         step: Step::Submitted,
         handle: Some(handle),
         lease: None,
+        told: None,
         // Without the journal nobody knows any more whether it was a plain command. The engine's rules only ever report what is missing.
         reporter: Reporter::Engine,
         claimed: Timestamp::now(),

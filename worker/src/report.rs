@@ -9,6 +9,7 @@ use worker_config::DriverKind;
 use worker_drivers::Outcome;
 
 use crate::{
+    claim,
     event::Order,
     journal::{End, Entry, NotStarted, Reporter, Stopped},
     line::Line,
@@ -100,7 +101,7 @@ impl Report {
     ) -> Result<(), ApiError> {
         let id = FlowRunId(entry.key.flow_run);
         let flow_run = services.client.read_flow_run(id).await?;
-        if is_anothers(services, entry, &flow_run) {
+        if may_be_anothers(services, entry, &flow_run) && !claim::is_last(services, entry).await? {
             tracing::info!("a newer attempt has the flow run; this one has nothing to report");
             return Ok(());
         }
@@ -137,8 +138,9 @@ impl Report {
     }
 }
 
-/// Whether a newer attempt, of another worker, has the flow run: the engine put it back before it ended, or somebody started it again.
-fn is_anothers(services: &Services, entry: &Entry, flow_run: &FlowRun) -> bool {
+/// Whether the flow run names another worker and its infrastructure. That may be a newer attempt's, because the engine put the flow run back
+/// before it ended, or somebody started it again; or an earlier one's, when what this one had to say of itself did not get through.
+fn may_be_anothers(services: &Services, entry: &Entry, flow_run: &FlowRun) -> bool {
     let worker = flow_run
         .labels
         .as_ref()

@@ -20,9 +20,9 @@ use crate::{
     journal::{Entry, NotStarted, Reporter},
     line::Line,
     pull::{self, Code},
-    run::Polled,
+    secrets::Secrets,
     services::Services,
-    sources::{self, Sources},
+    sources::{self, Polled, Sources},
     telemetry::chain,
 };
 
@@ -70,13 +70,22 @@ impl Ids {
     }
 }
 
+/// A job that can be submitted.
+pub(crate) struct Planned {
+    pub(crate) plan: Plan,
+    /// What events about it name.
+    pub(crate) about: About,
+    /// What no reason may quote, should it not start.
+    pub(crate) secrets: Secrets,
+}
+
 /// Resolves a claimed flow run, gets its code to where the job can have it, and plans the job.
 pub(crate) async fn plan(
     services: &Services,
     line: &mut Line,
     entry: &mut Entry,
     polled: Option<Polled>,
-) -> Result<(Plan, About), NotStarted> {
+) -> Result<Planned, NotStarted> {
     let sources = sources::read(services, line, entry, polled).await?;
     let about = About::new(
         (&sources.flow_run, &sources.flow),
@@ -84,15 +93,21 @@ pub(crate) async fn plan(
         (sources.pool.id.0, &sources.pool.name),
     );
     let due = sources.flow_run.next_scheduled_start_time;
-    let resolved = resolve(services, line, sources).await?;
+    let (resolved, secrets) = resolve(services, line, sources).await?;
     entry.reporter = resolved.reporter;
     entry.shown = resolved.shown;
     if entry.reporter != Reporter::Engine {
         // The engine waits for its time by itself, and is better started early; a command knows nothing of time.
         until_due(line, entry.key, due).await?;
     }
-    let plan = pull_and_plan(services, line, entry, resolved).await?;
-    Ok((plan, about))
+    let plan = pull_and_plan(services, line, entry, resolved)
+        .await
+        .map_err(|why| secrets.cover(why))?;
+    Ok(Planned {
+        plan,
+        about,
+        secrets,
+    })
 }
 
 async fn until_due(line: &mut Line, key: RunKey, due: Option<Timestamp>) -> Result<(), NotStarted> {
@@ -105,12 +120,12 @@ async fn until_due(line: &mut Line, key: RunKey, due: Option<Timestamp>) -> Resu
     line.unless_ended(tokio::time::sleep(wait)).await
 }
 
-/// Turns what people wrote into one job configuration.
+/// Turns what people wrote into one job configuration, with the secrets that are in it.
 async fn resolve(
     services: &Services,
     line: &mut Line,
     sources: Sources,
-) -> Result<Resolved, NotStarted> {
+) -> Result<(Resolved, Secrets), NotStarted> {
     warn_of_unknown_placeholders(services, &sources).await?;
     let settings = services.job_environment.iter();
     let settings = settings
@@ -121,14 +136,20 @@ async fn resolve(
     let inputs = inputs(services, &sources, &ids, &settings, &environment);
     let mut lookups = Lookups::default();
     let resolved = loop {
-        match resolution::resolve(&inputs, &lookups).map_err(|error| in_pool(services, &error))? {
+        let resolution = resolution::resolve(&inputs, &lookups);
+        let resolution =
+            resolution.map_err(|error| Secrets::of(&lookups).cover(in_pool(services, &error)))?;
+        match resolution {
             Resolution::Done(resolved) => break *resolved,
             Resolution::Needs(references) => {
                 lookups.extend(sources::look_up(services, line, &references).await?);
             }
         }
     };
-    judge(services, sources.deployment, resolved)
+    let secrets = Secrets::of(&lookups);
+    let resolved =
+        judge(services, sources.deployment, resolved).map_err(|why| secrets.cover(why))?;
+    Ok((resolved, secrets))
 }
 
 /// Says which placeholders of the pool's template name no variable of it: they are most often spelling mistakes.
@@ -175,7 +196,9 @@ async fn pull_and_plan(
             Reporter::Engine => Code::LeftToJob,
             Reporter::Worker { failed: _ } => Code::InPlace,
         },
-        Some(deployment) if !delegated => pull::pull(services, line, entry, deployment).await?,
+        Some(deployment) if !delegated => {
+            pull::pull(services, line, entry, deployment, &environment).await?
+        }
         _ => Code::InPlace,
     };
     let entrypoint = deployment.and_then(|deployment| deployment.entrypoint);

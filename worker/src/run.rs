@@ -3,20 +3,25 @@
 //! Each step is in the journal before it is taken, so a process that dies anywhere in here is continued by the next one, through
 //! [`resume`], from the step it had come to. What a step does is in the module of its name.
 
-use tokio::time::Instant;
+use std::pin::pin;
 
-use worker_api::types::{FlowRun, ScheduledFlowRun};
+use tokio::time::timeout;
+
+use worker_api::types::ScheduledFlowRun;
+use worker_drivers::Handle;
 
 use crate::{
     claim::{self, Claim, Settled},
-    emitter::Submitted,
     event::Seen,
-    journal::{End, Entry, JournalGone, NotStarted, Step},
+    journal::{End, Entry, JournalGone, NotStarted, Step, Stopped},
     lease,
     line::Line,
-    output, report, resolve,
+    output, report,
+    resolve::{self, Planned},
     services::Services,
-    submit, watch,
+    sources::Polled,
+    submit,
+    watch::{self, Watched},
 };
 
 /// What became of a flow run that was due.
@@ -28,13 +33,6 @@ pub(crate) enum Ending {
     Reported,
     /// It was ours, and the next process of this worker goes on with it: the journal holds it.
     LeftInJournal,
-}
-
-/// A flow run as a poll showed it.
-pub(crate) struct Polled {
-    pub(crate) flow_run: FlowRun,
-    /// When the poll was answered: what is read after that is as new as the flow run.
-    pub(crate) answered: Instant,
 }
 
 /// From a flow run that is due to the end of its attempt.
@@ -84,10 +82,11 @@ async fn pick_up(
         Step::Claiming | Step::Claimed | Step::Submitting
     ) {
         match claim::settle(services, entry).await {
-            Settled::Ours if entry.step == Step::Claiming => {
+            Settled::Ours(lease) if entry.step == Step::Claiming => {
+                entry.lease = lease;
                 advance(services, entry, Step::Claimed).await?;
             }
-            Settled::Ours => {}
+            Settled::Ours(_) => {}
             Settled::Cancelling => {
                 let end = End::NotStarted(NotStarted::Cancelled);
                 advance(services, entry, Step::Over(end)).await?;
@@ -128,34 +127,27 @@ async fn to_the_end(
     polled: Option<Polled>,
 ) -> Result<bool, JournalGone> {
     let resumed = polled.is_none();
-    let mut submitted = None;
-    if matches!(entry.step, Step::Claimed | Step::Submitting) {
-        match Box::pin(start(services, line, entry, polled)).await? {
-            Ok(told) => submitted = Some(told),
-            Err(why) => {
-                // Whatever was begun is removed before anybody is told that it did not start.
-                if !submit::undo(services, line, entry).await {
-                    return Ok(false);
-                }
-                advance(services, entry, Step::Over(End::NotStarted(why))).await?;
-            }
+    if matches!(entry.step, Step::Claimed | Step::Submitting)
+        && let Err(why) = Box::pin(start(services, line, entry, polled)).await?
+    {
+        // Whatever was begun is removed before anybody is told that it did not start.
+        if !submit::undo(services, line, entry).await {
+            return Ok(false);
         }
+        advance(services, entry, Step::Over(End::NotStarted(why))).await?;
     }
-    let mut unread = resumed;
+    let (mut unread, mut announced) = (resumed, true);
     if entry.step == Step::Submitted
         && let Some(handle) = entry.handle.clone()
     {
         line.started(entry.key).await;
-        let announced = Box::pin(submit::announce(services, entry, line.teller(), resumed));
-        let watched = watch::watch(services, line, entry.clone(), &handle);
-        let ((), watched) = tokio::join!(announced, watched);
-        let Some(watched) = watched else {
+        let watched = accompany(services, line, entry, &handle, resumed).await;
+        let Some((watched, told)) = watched else {
             return Ok(false);
         };
+        announced = told;
         if let End::Job { outcome, .. } = &watched.end {
-            services
-                .emitter
-                .executed(submitted, entry, &handle, outcome);
+            services.emitter.executed(entry, &handle, outcome);
         }
         entry.output = watched.delivered;
         advance(services, entry, Step::Over(watched.end)).await?;
@@ -167,6 +159,19 @@ async fn to_the_end(
     if !Box::pin(report::report(services, line, entry, &end)).await {
         return Ok(false);
     }
+    if !announced {
+        let labelled = submit::label(services, entry);
+        timeout(submit::LABELLED_LATE, labelled).await.ok();
+    }
+    if matches!(
+        end,
+        End::Job {
+            stopped: Stopped::Cancelled,
+            ..
+        }
+    ) {
+        services.emitter.cancelled(entry);
+    }
     if unread {
         output::read_rest(services, entry).await;
     }
@@ -176,18 +181,42 @@ async fn to_the_end(
     Ok(true)
 }
 
+/// Watches a job to its end, and tells meanwhile what there is to know of it; gives whether all of it could be told.
+async fn accompany(
+    services: &Services,
+    line: &mut Line,
+    entry: &Entry,
+    handle: &Handle,
+    resumed: bool,
+) -> Option<(Watched, bool)> {
+    let mut announcing = Box::pin(submit::announce(services, entry, line.teller(), resumed));
+    let mut watched = pin!(watch::watch(services, line, entry.clone(), handle));
+    tokio::select! {
+        () = &mut announcing => Some((watched.await?, true)),
+        watched = &mut watched => {
+            // What is good to know of a job is not worth a late report of its end.
+            let announced = timeout(submit::ANNOUNCED_LATE, announcing).await.is_ok();
+            Some((watched?, announced))
+        }
+    }
+}
+
 /// From a claimed flow run to infrastructure that surely exists.
 async fn start(
     services: &Services,
     line: &mut Line,
     entry: &mut Entry,
     polled: Option<Polled>,
-) -> Result<Result<Submitted, NotStarted>, JournalGone> {
-    let (plan, about) = match resolve::plan(services, line, entry, polled).await {
+) -> Result<Result<(), NotStarted>, JournalGone> {
+    let Planned {
+        plan,
+        about,
+        secrets,
+    } = match resolve::plan(services, line, entry, polled).await {
         Ok(planned) => planned,
         Err(why) => return Ok(Err(why)),
     };
-    let submitted = services.emitter.submitted(about);
+    entry.told = Some(services.emitter.submitted(about));
     if let Err(why) = submit::declare(services, entry).await {
         return Ok(Err(why));
     }
@@ -196,9 +225,9 @@ async fn start(
         Ok(handle) => {
             entry.handle = Some(handle);
             advance(services, entry, Step::Submitted).await?;
-            Ok(Ok(submitted))
+            Ok(Ok(()))
         }
-        Err(why) => Ok(Err(why)),
+        Err(why) => Ok(Err(secrets.cover(why))),
     }
 }
 

@@ -11,7 +11,10 @@ use worker_api::{
 use worker_config::{Secret, policy::Policy};
 use worker_drivers::{Driver, Owner};
 
-use crate::{emitter::Emitter, fresh::Fresh, journal::Journal, metrics::Metrics, run_log::RunLog};
+use crate::{
+    emitter::Emitter, fresh::Fresh, journal::Journal, metrics::Metrics, pull::Puller,
+    run_log::RunLog,
+};
 
 /// The services that lives share. One per worker.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(crate) struct Services {
     pub(crate) policy: Policy,
     /// The lowest layer of each job's environment.
     pub(crate) job_environment: BTreeMap<String, Secret>,
+    /// What gets the code of deployments.
+    pub(crate) puller: Puller,
     /// Where workspaces are made.
     pub(crate) workspaces: PathBuf,
     /// Time between asking a job to end and forcing it.
@@ -48,7 +53,7 @@ pub(crate) struct Services {
     pub(crate) deployments: Fresh<DeploymentId, Deployment>,
     /// Reads of flows.
     pub(crate) flows: Fresh<FlowId, Flow>,
-    /// Reads of the pool: its template is read again for each submission.
+    /// Reads of the pool, while no channel shows it: its template is read again for each poll's flow runs.
     pub(crate) pools: Fresh<String, WorkPool>,
 }
 

@@ -14,7 +14,6 @@ use crate::{
     journal::{Entry, NotStarted},
     line::Line,
     patience::Patience,
-    run::Polled,
     services::Services,
     telemetry::chain,
 };
@@ -22,6 +21,16 @@ use crate::{
 /// How long the API may fail before a claimed flow run is given back: long enough for a restart of the server, short enough that another
 /// worker with a better connection gets it.
 const READ_LIMIT: Duration = Duration::from_mins(10);
+
+/// A flow run as a poll showed it.
+pub(crate) struct Polled {
+    pub(crate) flow_run: FlowRun,
+    /// When the poll was answered: what is read after that is as new as the flow run.
+    pub(crate) answered: Instant,
+}
+
+/// How many answers to one question may make no sense until the flow run ends with that for a reason.
+const SENSELESS: u32 = 5;
 
 /// What is read before anything can be resolved.
 pub(crate) struct Sources {
@@ -69,7 +78,8 @@ pub(crate) async fn read(
     .map_err(|e| failed(&e))?;
     let shown = services.channel_pool.borrow().clone();
     let pool = match shown {
-        // The server shows each change on the worker channel.
+        // The server shows each change on the worker channel. One that has gone silent is given up within a minute; until then a changed
+        // template may not be seen, as by the reference (3.8.8).
         Some(pool) => pool,
         None => insist(line, || {
             let name = &services.identity.pool;
@@ -135,9 +145,13 @@ where
 {
     let begun = Instant::now();
     let mut patience = Patience::new();
+    let mut senseless = 0;
     loop {
-        match line.unless_ended(read()).await? {
-            Err(error) if error.may_pass() => {
+        let answer = line.unless_ended(read()).await?;
+        // A proxy that answers for the server comes and goes; what the server has stored and we cannot read stays.
+        senseless += u32::from(matches!(answer, Err(ApiError::Unexpected { .. })));
+        match answer {
+            Err(error) if error.may_pass() && senseless < SENSELESS => {
                 if begun.elapsed() > READ_LIMIT {
                     return Err(NotStarted::PutBack(chain(&error)));
                 }

@@ -126,7 +126,7 @@ async fn whole(State(status): State<Status>) -> impl IntoResponse {
     let Work { load, gate, stage } = status.vitals.work();
     let closed = match gate {
         Gate::Open(_) => None,
-        Gate::Closed(reason) => Some(reason),
+        Gate::Full(reason) | Gate::Closed(reason) => Some(reason),
     };
     Json(json!({
         "stage": format!("{stage:?}").to_lowercase(),

@@ -180,7 +180,7 @@ pub(crate) async fn declare(services: &Services, entry: &Entry) -> Result<(), No
         Standing::GoOn => Ok(()),
         Standing::Cancelled => Err(NotStarted::Cancelled),
         Standing::Doubtful => match claim::settle(services, entry).await {
-            Settled::Ours => Ok(()),
+            Settled::Ours(_) => Ok(()),
             Settled::Cancelling => Err(NotStarted::Cancelled),
             Settled::NotOurs => Err(NotStarted::NotOurs),
         },
@@ -202,6 +202,12 @@ fn standing(status: OrchestrationStatus, state: Option<&State>, claim: Transitio
     }
 }
 
+/// How long what there is to know of infrastructure may keep the report of its end waiting.
+pub(crate) const ANNOUNCED_LATE: Duration = Duration::from_secs(5);
+
+/// How long it may take after that report, for as long as which the flow run keeps its slot.
+pub(crate) const LABELLED_LATE: Duration = Duration::from_secs(30);
+
 /// Tells the API what there is to know of new infrastructure. Nothing waits for it but the end, and what fails is only logged.
 ///
 /// For infrastructure that an earlier process started, only what that process may not have come to is told.
@@ -212,19 +218,29 @@ pub(crate) async fn announce(
     resumed: bool,
 ) {
     let flow_run = FlowRunId(entry.key.flow_run);
-    if resumed && !is_still_pending(services, flow_run).await {
+    if resumed && !is_last_claim(services, entry).await {
         return;
     }
     let Some(handle) = &entry.handle else { return };
     let id = &handle.infrastructure_id;
-    let said = format!(
-        "Flow run '{}' submitted to infrastructure: {} {id}, attempt {}.",
-        entry.name, handle.kind, entry.key.attempt
-    );
-    services.run_log.mention(flow_run, said).await;
-    if entry.reporter != Reporter::Engine {
-        announce_running(services, entry, &events_tx).await;
+    if !resumed || is_still_pending(services, flow_run).await {
+        let said = format!(
+            "Flow run '{}' submitted to infrastructure: {} {id}, attempt {}.",
+            entry.name, handle.kind, entry.key.attempt
+        );
+        services.run_log.mention(flow_run, said).await;
+        if entry.reporter != Reporter::Engine {
+            announce_running(services, entry, &events_tx).await;
+        }
     }
+    label(services, entry).await;
+}
+
+/// Ties the flow run to its infrastructure, its worker and its pool.
+pub(crate) async fn label(services: &Services, entry: &Entry) {
+    let flow_run = FlowRunId(entry.key.flow_run);
+    let Some(handle) = &entry.handle else { return };
+    let id = &handle.infrastructure_id;
     if let Err(error) = services.client.set_infrastructure_id(flow_run, id).await {
         tracing::warn!(error = %chain(&error), "cannot store the infrastructure id {id}");
     }
@@ -257,6 +273,17 @@ async fn announce_running(services: &Services, entry: &Entry, events_tx: &mpsc::
             }
         }
         Err(error) => tracing::warn!(error = %chain(&error), "cannot say that it runs"),
+    }
+}
+
+/// Whether no newer attempt has the flow run, to which the words of this one would be wrong. Not knowing is no.
+async fn is_last_claim(services: &Services, entry: &Entry) -> bool {
+    match claim::is_last(services, entry).await {
+        Ok(is_last) => is_last,
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "cannot see whose the flow run is");
+            false
+        }
     }
 }
 

@@ -62,6 +62,15 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
+/// A name that people chose, for a line of a log: without line ends and escapes, and cut short.
+pub(crate) fn shown(name: &str) -> String {
+    const LONGEST: usize = 200;
+    name.chars()
+        .take(LONGEST)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

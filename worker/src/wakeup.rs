@@ -6,7 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::Instant,
+};
 
 use worker_api::{
     Client, SocketError,
@@ -22,6 +25,8 @@ pub(crate) struct Sleepers {
     pub(crate) poller: Arc<Notify>,
     /// Who looks for cancelled flow runs: this one may be.
     pub(crate) cancellation: mpsc::Sender<FlowRunId>,
+    /// The work queues that are polled; empty means all.
+    pub(crate) work_queues: Vec<String>,
 }
 
 /// What an event is a reason for.
@@ -34,8 +39,8 @@ enum Reason {
 /// The names of states that make a flow run due, now or soon.
 const DUE: [&str; 4] = ["Scheduled", "AwaitingRetry", "Rescheduled", "Resuming"];
 
-/// The names of states in which a job must end.
-const CANCELLED: [&str; 2] = ["Cancelling", "Cancelled"];
+/// The name of the state in which a job must end. One that is Cancelled may have said so itself.
+const CANCELLING: &str = "Cancelling";
 
 /// How far a new subscription looks back. Whatever happened before the last poll was seen by it; this covers clocks that differ a little.
 const LOOK_BACK: SignedDuration = SignedDuration::from_secs(5);
@@ -45,6 +50,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// The longest, and the wait after a refusal that only a person can change, such as an upgrade of the server.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+/// How long a socket must last for the next wait to be the first again. A server that opens and closes is not asked every second.
+const STEADY: Duration = Duration::from_secs(30);
 
 /// Listens until its owner drops it, to the pool that there is.
 pub(crate) async fn listen(
@@ -76,27 +84,32 @@ async fn listen_to(
     loop {
         let error = match client.subscribe(&filter(pool)).await {
             Ok(mut events) => {
-                wait = FIRST_WAIT;
+                let opened = Instant::now();
                 tracing::debug!("listening to the work pool's events");
                 // What came between the last poll and now was told to nobody.
                 sleepers.poller.notify_one();
-                loop {
+                let error = loop {
                     match events.next().await {
-                        Ok(event) => sleepers.wake(reason(&event)),
+                        Ok(event) => sleepers.wake(reason(&event, &sleepers.work_queues)),
                         Err(error) => break error,
                     }
+                };
+                if opened.elapsed() > STEADY {
+                    wait = FIRST_WAIT;
                 }
+                error
             }
             Err(error) => error,
         };
-        wait = next_wait(wait, &error);
-        tracing::debug!(error = %chain(&error), ?wait, "not listening to events; polling is what remains");
-        tokio::time::sleep(wait.mul_f64(0.5 + spread() / 2.0)).await;
+        let pause = pause_after(&error, wait);
+        tracing::debug!(error = %chain(&error), ?pause, "not listening to events; polling is what remains");
+        tokio::time::sleep(spread(pause)).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
     }
 }
 
 fn filter(pool: WorkPoolId) -> EventFilter {
-    let names = DUE.iter().chain(&CANCELLED);
+    let names = DUE.iter().chain([&CANCELLING]);
     EventFilter {
         names: names
             .map(|name| format!("prefect.flow-run.{name}"))
@@ -109,11 +122,13 @@ fn filter(pool: WorkPoolId) -> EventFilter {
 }
 
 /// What an event is a reason for. Pure.
-fn reason(event: &ReceivedEvent) -> Option<Reason> {
+fn reason(event: &ReceivedEvent, queues: &[String]) -> Option<Reason> {
     let state = event.name.strip_prefix("prefect.flow-run.")?;
     if DUE.contains(&state) {
-        Some(Reason::Poll)
-    } else if CANCELLED.contains(&state) {
+        let queue = event.find_related("work-queue");
+        let is_elsewhere = queue.is_some_and(|queue| !queues.iter().any(|ours| ours == queue));
+        (queues.is_empty() || !is_elsewhere).then_some(Reason::Poll)
+    } else if state == CANCELLING {
         event
             .find_subject("flow-run")
             .map(|id| Reason::LookAt(FlowRunId(id)))
@@ -122,17 +137,14 @@ fn reason(event: &ReceivedEvent) -> Option<Reason> {
     }
 }
 
-fn next_wait(wait: Duration, error: &SocketError) -> Duration {
-    if error.may_pass() {
-        (wait * 2).min(LONGEST_WAIT)
-    } else {
-        LONGEST_WAIT
-    }
+fn pause_after(error: &SocketError, wait: Duration) -> Duration {
+    if error.may_pass() { wait } else { LONGEST_WAIT }
 }
 
-/// From 0 to 1, so that a fleet does not come back all at once.
-fn spread() -> f64 {
-    f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 255.0
+/// A pause between half and all of the given one, so that a fleet does not come back all at once.
+pub(crate) fn spread(pause: Duration) -> Duration {
+    let chance = f64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 255.0;
+    pause.mul_f64(0.5 + chance / 2.0)
 }
 
 // === impl Sleepers ===

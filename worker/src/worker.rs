@@ -20,6 +20,7 @@ use crate::{
     run::{self, Ending},
     services::Services,
     task::{Ended, Tasks},
+    telemetry::shown,
 };
 
 /// How often the loop turns when nothing happens.
@@ -147,14 +148,15 @@ impl Loop {
         match command {
             Command::Start { scheduled, seen } => {
                 let id = scheduled.flow_run.id;
-                let span = tracing::info_span!("flow_run", %id, name = %scheduled.flow_run.name);
+                let span =
+                    tracing::info_span!("flow_run", %id, name = %shown(&scheduled.flow_run.name));
                 let (services, mut line) = self.put_in_reins(id);
                 let future = async move { run::live(&services, &mut line, *scheduled, seen).await };
                 self.lives.spawn(id, Box::pin(future.instrument(span)));
             }
             Command::Resume(entry) => {
                 let id = FlowRunId(entry.key.flow_run);
-                let span = tracing::info_span!("flow_run", %id, name = %entry.name);
+                let span = tracing::info_span!("flow_run", %id, name = %shown(&entry.name));
                 let (services, mut line) = self.put_in_reins(id);
                 let future = async move { run::resume(&services, &mut line, *entry).await };
                 self.lives.spawn(id, Box::pin(future.instrument(span)));

@@ -178,7 +178,7 @@ fn push_once<T: PartialEq>(list: &mut Vec<T>, item: T) {
 }
 
 /// An object of that form is replaced as a whole, whatever else is in it. What does not have the form is plain data.
-fn block_document_id(fields: &Map<String, Value>) -> Option<&str> {
+pub(super) fn block_document_id(fields: &Map<String, Value>) -> Option<&str> {
     fields
         .get("$ref")?
         .get("block_document_id")?
@@ -198,18 +198,29 @@ fn expand_blocks_in_text(text: &str, lookups: &Lookups) -> Result<Value, Templat
         if placeholder.kind != Kind::Block {
             return Ok(None);
         }
-        match read_block(placeholder, lookups)? {
-            Value::Array(_) | Value::Object(_) => Err(TemplateError::invalid(
-                placeholder.name,
-                "is an object or array and cannot be part of a text; name one value in it, as '.value' or '.url'",
-            )),
-            scalar => Ok(Some(python::str(&scalar))),
-        }
+        block_text(placeholder, lookups).map(Some)
     })?;
     Ok(Value::String(expanded))
 }
 
-fn read_block(placeholder: &Placeholder<'_>, lookups: &Lookups) -> Result<Value, TemplateError> {
+/// A block's value as a part of a text.
+pub(super) fn block_text(
+    placeholder: &Placeholder<'_>,
+    lookups: &Lookups,
+) -> Result<String, TemplateError> {
+    match read_block(placeholder, lookups)? {
+        Value::Array(_) | Value::Object(_) => Err(TemplateError::invalid(
+            placeholder.name,
+            "is an object or array and cannot be part of a text; name one value in it, as '.value' or '.url'",
+        )),
+        scalar => Ok(python::str(&scalar)),
+    }
+}
+
+pub(super) fn read_block(
+    placeholder: &Placeholder<'_>,
+    lookups: &Lookups,
+) -> Result<Value, TemplateError> {
     let Some((slug, name, path)) = block_parts(placeholder) else {
         return Err(TemplateError::invalid(
             placeholder.name,
@@ -279,7 +290,7 @@ fn expand_variables_in_text(text: &str, lookups: &Lookups) -> Result<Value, Temp
     Ok(Value::String(expanded))
 }
 
-fn read_variable<'a>(
+pub(super) fn read_variable<'a>(
     placeholder: &Placeholder<'_>,
     lookups: &'a Lookups,
 ) -> Result<Option<&'a Value>, TemplateError> {

@@ -308,6 +308,7 @@ fn start(shared: &Shared, plan: &Plan, mut record: File) -> Result<Started, Driv
         arguments,
         directory: plan.directory.path().to_owned(),
         control_session: plan.control_session,
+        hooks: plan.hooks,
         cgroup,
     };
     let order_text = serde_json::to_string(&order).map_err(|error| failed(error.into()))?;

@@ -31,6 +31,8 @@ pub struct Plan {
     pub environment: Environment,
     /// Whether Prefect's control session is offered to it.
     pub control_session: bool,
+    /// Whether the hooks of its flow are run when its engine dies.
+    pub hooks: bool,
 }
 
 /// The program of a job. Printing shows nothing of a command: any word of it may be a credential.
@@ -108,7 +110,7 @@ pub(super) fn plan(
         stream_output: _,
         working_dir,
     } = Options::read(configuration)?;
-    let mut environment = inherit(environment, policy, settings);
+    let mut environment = inherited(environment, &settings.inherit, policy);
     let launch = launch(program, policy, settings, &environment)?;
     let directory = directory(program, working_dir, workspace.clone(), settings, private);
     let runs_engine = match program {
@@ -139,6 +141,7 @@ pub(super) fn plan(
         directory,
         environment,
         control_session: runs_engine,
+        hooks: matches!(program, Program::Engine { .. }),
     })
 }
 
@@ -183,13 +186,13 @@ impl Directory {
     }
 }
 
-/// The worker's environment, as far as policy allows, with the job's above it.
-fn inherit(job: &Environment, policy: &Policy, settings: &SubprocessOptions) -> Environment {
+/// The worker's environment, as far as policy allows, with the job's above it: what a job's process has, and programs that do something for it.
+pub fn inherited(job: &Environment, worker: &Environment, policy: &Policy) -> Environment {
     let allowed = |name: &str| {
         let belongs_to_job = policy.inherit_environment || BASIC_VARIABLES.contains(&name);
         belongs_to_job && !SERVICE_VARIABLES.contains(&name)
     };
-    let inherited = settings.inherit.0.iter().filter(|(name, _)| allowed(name));
+    let inherited = worker.0.iter().filter(|(name, _)| allowed(name));
     let mut environment = Environment(inherited.map(|(k, v)| (k.clone(), v.clone())).collect());
     environment
         .0

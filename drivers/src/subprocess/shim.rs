@@ -47,6 +47,7 @@ use crate::job::{Intent, RunKey, StopRequest};
 
 mod control;
 mod frame;
+mod hooks;
 pub(super) mod request;
 pub(super) mod tree;
 
@@ -78,6 +79,8 @@ pub(super) struct Order {
     pub(super) directory: PathBuf,
     /// Whether Prefect's control session is offered.
     pub(super) control_session: bool,
+    /// Whether the program is a Python that can run the hooks of the job's flow.
+    pub(super) hooks: bool,
     pub(super) cgroup: Option<JobGroup>,
 }
 
@@ -100,13 +103,15 @@ struct Shim {
     pipe: File,
     requests: Requests,
     session: Option<Session>,
-    cgroup: Option<JobGroup>,
+    order: Order,
     stop: Option<Stop>,
 }
 
 /// A stop on its way.
 #[derive(Clone, Copy)]
 struct Stop {
+    /// What the engine is told.
+    intent: Intent,
     /// Until when the polite signal waits for the engine to accept the intent; `None` once it was sent.
     polite: Option<Instant>,
     /// When it is forced.
@@ -172,7 +177,7 @@ impl Shim {
             pipe,
             requests: Requests::default(),
             session,
-            cgroup: order.cgroup,
+            order,
             stop: None,
         };
         shim.write_started().map_err(|error| {
@@ -265,6 +270,7 @@ impl Shim {
         let told = session.is_some_and(|session| session.send(request.intent));
         let polite = if told { now + INTENT_WAIT } else { now };
         self.stop = Some(Stop {
+            intent: request.intent,
             polite: Some(polite),
             force,
         });
@@ -290,7 +296,7 @@ impl Shim {
 
     /// Forces everything of the job to end, once.
     fn force(&self) {
-        if let Some(group) = &self.cgroup {
+        if let Some(group) = &self.order.cgroup {
             cgroup::kill(&group.path).ok();
         }
         killpg(self.job, Signal::SIGKILL).ok();
@@ -299,7 +305,7 @@ impl Shim {
 
     /// After the end of the job's process: ends what it left behind, and writes down how it ended.
     fn finish(mut self, status: io::Result<ExitStatus>) -> ExitCode {
-        let stopped = self.stop.is_some();
+        let stop = self.stop.map(|stop| stop.intent);
         // What the engine said last may still be on its way to us.
         if let Some(session) = &mut self.session {
             session.turn();
@@ -317,10 +323,18 @@ impl Shim {
             .session
             .as_ref()
             .is_some_and(|session| session.reported);
-        exit.stopped = stopped;
-        if let Some(group) = &self.cgroup {
+        exit.stopped = stop.is_some();
+        if let Some(group) = &self.order.cgroup {
             exit.oom_kills = group.oom_kills();
             exit.memory_limit = group.memory_limit();
+        }
+        if self.order.hooks
+            && let Some(which) = hooks::called_for(&exit, stop)
+        {
+            // What comes of them is in the log of the flow run; its end is the same.
+            self.run_hooks(which).ok();
+        }
+        if let Some(group) = &self.order.cgroup {
             cgroup::remove(&group.path).ok();
         }
         // There is nobody to tell when this fails, a full disk say: the lock that is let go without an exit file says the rest.
@@ -328,6 +342,23 @@ impl Shim {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         }
+    }
+
+    /// Runs the hooks of the flow in place of its engine. Whoever stops the job now stops them, and they have their limit.
+    fn run_hooks(&mut self, which: &str) -> io::Result<()> {
+        let mut command = hooks::command(&self.order, which);
+        command.process_group(0);
+        self.session = None;
+        self.child = spawn(command, self.order.cgroup.as_ref())?;
+        self.job = Pid::from_raw(self.child.id().cast_signed());
+        self.stop = Some(Stop {
+            intent: Intent::Plain,
+            polite: None,
+            force: Instant::now() + hooks::LIMIT,
+        });
+        self.supervise()?;
+        self.end_descendants();
+        Ok(())
     }
 
     fn end_descendants(&self) {

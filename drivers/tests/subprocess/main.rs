@@ -1,6 +1,7 @@
 //! The subprocess driver with real processes.
 
 mod control;
+mod hooks;
 mod subject;
 mod supervision;
 

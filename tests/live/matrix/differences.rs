@@ -87,12 +87,32 @@ const DIFFERENCES: &[Difference] = &[
                 ],
                 ours: &["40 Process exited with status code: 1. Last output: *"],
             },
+            Trace {
+                scenario: "dies in the flow",
+                aspect: "states",
+                theirs: &[
+                    "CRASHED Crashed: Process exited with status code: 7. Process exited with an unexpected status code.",
+                ],
+                ours: &["CRASHED Crashed: Process exited with status code: 7. Last output: *"],
+            },
+            Trace {
+                scenario: "dies in the flow",
+                aspect: "events",
+                theirs: &["prefect.flow-run.Crashed of *"],
+                ours: &["prefect.flow-run.Crashed of *"],
+            },
+            Trace {
+                scenario: "dies in the flow",
+                aspect: WORKER_LOG,
+                theirs: &["20 Check the flow run logs and infrastructure logs for more details."],
+                ours: &["40 Process exited with status code: 7. Last output: *"],
+            },
         ],
     },
     Difference {
         whose: Whose::Worker,
-        what: "`on_crashed` hooks do not run after a death that Prefect's engine could not report itself.",
-        reason: "The worker has no Python to run them in. Here the Python worker tries, and logs that it cannot.",
+        what: "A flow run whose flow cannot be imported has no word in its log about hooks.",
+        reason: "Why it cannot be imported is in its state and its log; that hooks of it cannot be found either helps nobody.",
         traces: &[Trace {
             scenario: "crash before import",
             aspect: "log of prefect.flow_runs",
@@ -164,36 +184,6 @@ const DIFFERENCES: &[Difference] = &[
                 ],
             },
         ],
-    },
-    Difference {
-        whose: Whose::Worker,
-        what: "There is no event `prefect.runner.cancelled-flow-run`.",
-        reason: "It is told by a part of the Python worker that ours has not; `prefect.flow-run.Cancelled` tells the same.",
-        traces: &[
-            Trace {
-                scenario: "cancel while pending",
-                aspect: "events",
-                theirs: &["prefect.runner.cancelled-flow-run of *"],
-                ours: &[],
-            },
-            Trace {
-                scenario: "cancel while running",
-                aspect: "events",
-                theirs: &["prefect.runner.cancelled-flow-run of *"],
-                ours: &[],
-            },
-        ],
-    },
-    Difference {
-        whose: Whose::Worker,
-        what: "There is no event `prefect.flow-run.pull-step.executed`.",
-        reason: "It is not told yet. The log of the flow run has the same.",
-        traces: &[Trace {
-            scenario: "",
-            aspect: "events",
-            theirs: &["prefect.flow-run.pull-step.executed of *"],
-            ours: &[],
-        }],
     },
     Difference {
         whose: Whose::Worker,

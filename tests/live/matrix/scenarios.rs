@@ -1,4 +1,4 @@
-//! What happens in each column: eleven scenarios, played side by side so that the machine has something to do.
+//! What happens in each column: twelve scenarios, played side by side so that the machine has something to do.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -115,6 +115,7 @@ fn side_by_side(column: &Column, pool: &str) -> Runs {
         ),
         ("fail", "check", json!({"shelf": "empty"})),
         ("crash before import", "broken", json!({})),
+        ("dies in the flow", "dies", json!({})),
         ("retry inside the flow", "again", json!({})),
     ];
     let runs: Runs = flows

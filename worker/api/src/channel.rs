@@ -227,11 +227,6 @@ impl WorkerChannel {
             .await
     }
 
-    /// Says goodbye.
-    pub async fn close(self) {
-        self.socket.close().await;
-    }
-
     fn heartbeat(&self) -> Value {
         let payload = json!({
             "consumer_id": self.hello.consumer,

@@ -72,7 +72,15 @@ pub enum ApiError {
         /// What was seen.
         reason: String,
     },
-    /// An answer that makes no sense: not JSON, not the expected shape, far too large, a redirect elsewhere.
+    /// An answer that is longer than can be read. Asking for less may help.
+    #[error("{what}: the answer is longer than {limit} MiB")]
+    TooLong {
+        /// The call.
+        what: String,
+        /// How long an answer may be, in MiB.
+        limit: usize,
+    },
+    /// An answer that makes no sense: not JSON, not the expected shape, a redirect elsewhere.
     #[error("{what}: unexpected answer: {reason}")]
     Unexpected {
         /// The call.
@@ -114,7 +122,11 @@ impl ApiError {
     /// Whether the error says nothing about what was asked for: an outage, a credential that was refused, a proxy that answers for the
     /// server. What must not be given up is worth another try, if only because a person may have mended it.
     pub fn may_pass(&self) -> bool {
-        self.is_transient() || matches!(self, Self::Unauthorized { .. } | Self::Unexpected { .. })
+        self.is_transient()
+            || matches!(
+                self,
+                Self::Unauthorized { .. } | Self::Unexpected { .. } | Self::TooLong { .. }
+            )
     }
 
     /// Whether the server has no such thing.

@@ -25,6 +25,10 @@ use crate::{
     retry::{Again, Failed, retry},
 };
 
+/// The part of the request timeout that a read may take. What is read is small, and nothing is lost by asking again: a busy server has
+/// been seen to leave one such question unanswered for ever.
+const READ_SHARE: u32 = 3;
+
 /// A request that is about to be made.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -35,6 +39,8 @@ pub(crate) struct Call {
     body: Option<Vec<u8>>,
     /// Its answer holds secrets: no error quotes it.
     confidential: bool,
+    /// It changes nothing, and is answered fast or not at all.
+    reads: bool,
     /// One of the names in the path cannot be part of one.
     impossible_name: bool,
 }
@@ -42,7 +48,7 @@ pub(crate) struct Call {
 /// One try that did not succeed.
 type TryError = Failed<ApiError>;
 
-/// A page of 200 flow runs with all their parameters stays well below; a server that streams without end must not eat our memory.
+/// A server that streams without end must not eat our memory. A page of flow runs with large parameters is longer: then less is asked for.
 const MAX_BODY: usize = 32 * 1024 * 1024;
 
 /// Trailing slashes and a change to https need one each; more is a loop.
@@ -81,6 +87,7 @@ impl Call {
     }
 
     fn new(method: Method, segments: &[&str]) -> Self {
+        let reads = method == Method::GET;
         let path = segments.iter().fold(String::new(), |path, segment| {
             path + "/" + &utf8_percent_encode(segment, SEGMENT).to_string()
         });
@@ -90,11 +97,18 @@ impl Call {
             query: None,
             body: None,
             confidential: false,
+            reads,
             // URLs give these a meaning that no encoding takes away.
             impossible_name: segments
                 .iter()
                 .any(|segment| matches!(*segment, "." | "..")),
         }
+    }
+
+    /// The same call, as one that changes nothing.
+    pub(crate) fn reading(mut self) -> Self {
+        self.reads = true;
+        self
     }
 
     /// The same call with a JSON body.
@@ -176,18 +190,26 @@ impl Client {
     pub(crate) async fn send(&self, call: &Call) -> Result<Vec<u8>, ApiError> {
         let request = call.request(&self.shared)?;
         let what = call.what(&self.shared);
+        let mut limit = self.shared.request_timeout;
+        if call.reads {
+            limit /= READ_SHARE;
+        }
         retry(&self.retry, || {
             let request = copy(&request);
-            Box::pin(self.attempt(&what, request))
+            Box::pin(self.attempt(&what, request, limit))
         })
         .await
     }
 
     /// Makes one try.
-    async fn attempt(&self, what: &str, request: Request) -> Result<Vec<u8>, TryError> {
+    async fn attempt(
+        &self,
+        what: &str,
+        request: Request,
+        limit: Duration,
+    ) -> Result<Vec<u8>, TryError> {
         // It is taken for each try, not for the call, so that one who waits for a retry holds up nobody.
         let permit = self.shared.in_flight.acquire().await;
-        let limit = self.shared.request_timeout;
         let result = timeout(limit, self.exchange(what, request))
             .await
             .unwrap_or_else(|_| Err(no_answer(what, limit)));
@@ -281,7 +303,11 @@ impl Client {
         {
             if body.len() + chunk.len() > MAX_BODY {
                 let limit = MAX_BODY / (1024 * 1024);
-                return Err(unexpected(what, format!("it is longer than {limit} MiB")));
+                let what = what.to_owned();
+                return Err(Failed {
+                    error: ApiError::TooLong { what, limit },
+                    again: Again::Never,
+                });
             }
             body.extend_from_slice(&chunk);
         }

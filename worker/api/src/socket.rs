@@ -14,7 +14,7 @@ use futures::{SinkExt, StreamExt};
 use http::{HeaderValue, StatusCode, header};
 use reqwest::{Request, Response, Upgraded};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use thiserror::Error;
 use tokio::time::{Interval, MissedTickBehavior, timeout};
 use tokio_tungstenite::{
@@ -238,10 +238,12 @@ impl Socket {
                 }
             },
         };
-        serde_json::from_str(&text).map_err(|_| self.unexpected("expected JSON"))
+        let frame: Map<String, Value> =
+            serde_json::from_str(&text).map_err(|_| self.unexpected("expected a JSON object"))?;
+        Ok(Value::Object(frame))
     }
 
-    /// Waits until the other side has received everything sent so far: it answers a ping after what came before it.
+    /// Waits until everything sent so far has arrived at the other side: it answers a ping after what came before it.
     pub(crate) async fn confirm(&mut self) -> Result<(), SocketError> {
         const MARK: &[u8] = b"confirm";
         let mark = tungstenite::Bytes::from_static(MARK);

@@ -18,6 +18,10 @@ impl Text {
         let (mut found, mut asked) = (false, false);
         for term in terms(&query) {
             let bare = term.trim_start_matches(['+', '-', '!']).trim_matches('"');
+            if bare.is_empty() {
+                // A sign alone asks for nothing.
+                continue;
+            }
             let is_there = text.contains(bare);
             match term.chars().next() {
                 Some('+') if !is_there => return false,

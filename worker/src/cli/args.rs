@@ -133,6 +133,8 @@ pub(crate) enum Command {
     /// Work pools.
     #[command(subcommand)]
     Pool(PoolCommand),
+    /// Run pull steps into a directory, and say what came.
+    Pull(PullArgs),
     /// Check everything a flow run needs here.
     Doctor,
 }
@@ -207,6 +209,23 @@ pub(crate) struct CancelArgs {
     /// The flow run's id, or the beginning of it.
     #[arg(value_name = "FLOW_RUN")]
     pub(crate) flow_run: String,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("whose").required(true))]
+pub(crate) struct PullArgs {
+    /// The directory to pull into; it is made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) into: PathBuf,
+    /// The deployment whose steps to run: FLOW/DEPLOYMENT, or its id.
+    #[arg(long, value_name = "DEPLOYMENT", group = "whose")]
+    pub(crate) deployment: Option<String>,
+    /// A file with pull steps: a list of steps in YAML or JSON, or a prefect.yaml, of which the `pull` section is run. `-` is the standard input.
+    #[arg(long, value_name = "FILE", group = "whose")]
+    pub(crate) steps: Option<PathBuf>,
+    /// A file to write the manifest to, instead of the standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

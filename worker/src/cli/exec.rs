@@ -125,11 +125,11 @@ async fn work_and_follow(
         watched = following => Some(watched?),
         never = interrupt(client, flow_run, signals_rx, stages_tx.clone()) => match never {},
     };
-    if let Some((_, shown)) = watched {
+    if let Some((_, mut shown)) = watched {
         // Only now may the worker end: it still has to let go of the job and to send the last lines.
         stages_tx.send(Stage::Draining).await.ok();
         working.await?;
-        follow::show_log(client, flow_run.id, shown, out).await?;
+        shown.go_on(client, flow_run.id, out).await?;
     }
     Ok(client.read_flow_run(flow_run.id).await?)
 }

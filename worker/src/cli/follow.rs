@@ -1,10 +1,12 @@
 //! Watching one flow run to its end: its log as it comes, then its final state.
 
-use std::{process::ExitCode, time::Duration};
+use std::{collections::VecDeque, process::ExitCode, time::Duration};
+
+use uuid::Uuid;
 
 use worker_api::{
     ApiError, Client,
-    types::{FlowRun, FlowRunId, StateType},
+    types::{FlowRun, FlowRunId, StateType, StoredLogEntry},
 };
 
 use super::out::Out;
@@ -15,6 +17,59 @@ const PAGE: u32 = 200;
 /// How long after the final state the last lines may come: what its job wrote last is sent by its worker and not by itself.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
+/// How many lines at the end of what was shown are looked at again: several write into one log, and a line that comes late stands where its
+/// time has it.
+const OVERLAP: u32 = 100;
+
+/// How much of a log was shown.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    lines: u32,
+    /// The last of them.
+    last: VecDeque<Uuid>,
+}
+
+// === impl Shown ===
+
+impl Shown {
+    /// Shows what has come to the log since.
+    pub(crate) async fn go_on(
+        &mut self,
+        client: &Client,
+        id: FlowRunId,
+        out: Out,
+    ) -> Result<(), ApiError> {
+        loop {
+            let offset = self.lines.saturating_sub(OVERLAP);
+            let page = client.read_logs(id, offset, PAGE).await?;
+            for entry in &page {
+                if !self.last.contains(&entry.id) {
+                    show(entry, out);
+                    self.last.push_back(entry.id);
+                }
+            }
+            let count = u32::try_from(page.len()).unwrap_or(PAGE);
+            self.lines = offset + count;
+            // Twice as many, as late lines among them move the others on.
+            let forgotten = self.last.len().saturating_sub(2 * OVERLAP as usize);
+            self.last.drain(..forgotten);
+            if count < PAGE {
+                return Ok(());
+            }
+        }
+    }
+}
+
+// === functions ===
+
+fn show(entry: &StoredLogEntry, out: Out) {
+    out.json(entry);
+    let time = entry.timestamp.strftime("%H:%M:%S%.3f").to_string();
+    for text in entry.message.lines() {
+        out.log(&time, entry.level, text);
+    }
+}
+
 /// Shows the log of a flow run until it is in a final state and its log has had time to become complete.
 pub(crate) async fn follow(
     client: &Client,
@@ -22,20 +77,20 @@ pub(crate) async fn follow(
     pace: Duration,
     out: Out,
 ) -> Result<FlowRun, ApiError> {
-    let (flow_run, shown) = until_over(client, id, pace, out).await?;
+    let (flow_run, mut shown) = until_over(client, id, pace, out).await?;
     tokio::time::sleep(LAST_LINES).await;
-    show_log(client, id, shown, out).await?;
+    shown.go_on(client, id, out).await?;
     Ok(flow_run)
 }
 
-/// Shows the log of a flow run until it is in a final state, and gives it then, with how many lines were shown.
+/// Shows the log of a flow run until it is in a final state, and gives it then, with how much was shown.
 pub(crate) async fn until_over(
     client: &Client,
     id: FlowRunId,
     pace: Duration,
     out: Out,
-) -> Result<(FlowRun, u32), ApiError> {
-    let mut shown = 0;
+) -> Result<(FlowRun, Shown), ApiError> {
+    let mut shown = Shown::default();
     loop {
         let flow_run = client.read_flow_run(id).await?;
         let over = flow_run
@@ -43,35 +98,11 @@ pub(crate) async fn until_over(
             .as_ref()
             .is_some_and(StateType::is_final);
         // Lines that were sent before the final state are there when it is seen.
-        shown = show_log(client, id, shown, out).await?;
+        shown.go_on(client, id, out).await?;
         if over {
             return Ok((flow_run, shown));
         }
         tokio::time::sleep(pace).await;
-    }
-}
-
-/// Shows the log from a line on, and says how many lines were shown in all.
-pub(crate) async fn show_log(
-    client: &Client,
-    id: FlowRunId,
-    mut shown: u32,
-    out: Out,
-) -> Result<u32, ApiError> {
-    loop {
-        let page = client.read_logs(id, shown, PAGE).await?;
-        for entry in &page {
-            out.json(entry);
-            let time = entry.timestamp.strftime("%H:%M:%S%.3f").to_string();
-            for text in entry.message.lines() {
-                out.log(&time, entry.level, text);
-            }
-        }
-        let count = u32::try_from(page.len()).unwrap_or(PAGE);
-        shown += count;
-        if count < PAGE {
-            return Ok(shown);
-        }
     }
 }
 
@@ -94,3 +125,6 @@ pub(crate) fn conclude(flow_run: &FlowRun, out: Out) -> ExitCode {
         ExitCode::FAILURE
     }
 }
+
+#[cfg(test)]
+mod tests;

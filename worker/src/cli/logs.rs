@@ -2,7 +2,12 @@
 
 use std::process::ExitCode;
 
-use super::{args::LogsArgs, context::Context, follow, out::Out};
+use super::{
+    args::LogsArgs,
+    context::Context,
+    follow::{self, Shown},
+    out::Out,
+};
 
 pub(crate) async fn logs(context: Context, out: Out, args: LogsArgs) -> anyhow::Result<ExitCode> {
     let api = context.api(None).await?;
@@ -12,7 +17,8 @@ pub(crate) async fn logs(context: Context, out: Out, args: LogsArgs) -> anyhow::
         api.end().await;
         return Ok(follow::conclude(&ended, out));
     }
-    follow::show_log(&api.client, flow_run.id, 0, out).await?;
+    let mut shown = Shown::default();
+    shown.go_on(&api.client, flow_run.id, out).await?;
     api.end().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -49,7 +49,7 @@ pub(crate) async fn run(context: Context, out: Out, args: RunArgs) -> anyhow::Re
     Ok(follow::conclude(&ended, out))
 }
 
-async fn find_deployment(api: &Api, text: &str) -> anyhow::Result<Deployment> {
+pub(crate) async fn find_deployment(api: &Api, text: &str) -> anyhow::Result<Deployment> {
     if let Ok(id) = text.parse() {
         return Ok(api.client.read_deployment(id).await?);
     }

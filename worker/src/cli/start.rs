@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     event::Stage,
-    heartbeat::{PoolError, PoolWish},
+    heartbeat::{self, PoolError, PoolWish},
     parts::Setup,
     patience::Patience,
     shutdown::{self, FirstTerm},
@@ -209,7 +209,7 @@ async fn find_pool(client: &Client, pool: &str) -> Option<WorkPool> {
             Ok(found) => return Some(found),
             Err(error) if error.is_not_found() => return None,
             Err(error) => {
-                tracing::error!(error = %telemetry::chain(&error), "cannot reach the work pool yet; trying again");
+                heartbeat::complain(&error);
                 patience.wait().await;
             }
         }

@@ -72,7 +72,7 @@ fn no_more_flow_runs_begin_than_there_are_slots_and_a_freed_slot_takes_the_next(
         starts(&dispatcher.handle(polled(&[1, 2, 3]), now)),
         [id(1), id(2)]
     );
-    assert!(matches!(dispatcher.gate(), Gate::Closed(_)));
+    assert!(matches!(dispatcher.gate(), Gate::Full(_)));
     assert_eq!(
         starts(&dispatcher.handle(Event::Ended(id(1)), now)),
         [id(3)]

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Map;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use worker_api::{
@@ -25,7 +26,7 @@ pub(crate) struct Worker {
 }
 
 /// What an event about a flow run has to do with.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct About {
     related: Vec<Resource>,
 }
@@ -37,8 +38,22 @@ pub(super) struct Ended<'a> {
     pub(super) outcome: &'a Outcome,
 }
 
+/// A pull step that was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken<'a> {
+    /// Its place in the list, from zero.
+    pub(crate) index: usize,
+    /// Its name and inputs, as they were written.
+    pub(crate) written: &'a Map<String, Value>,
+    /// Whether it did what it should.
+    pub(crate) well: bool,
+}
+
 /// How far apart two events may be for one to follow the other (3.8.8): the server holds back what comes too early for no longer.
 const TIGHT: SignedDuration = SignedDuration::from_mins(5);
+
+/// What a process worker calls its runner (3.8.8).
+const RUNNER: &str = "standalone";
 
 /// A name as it stands in a resource's id.
 const IN_ID: slug::Rules = slug::Rules {
@@ -94,15 +109,7 @@ impl Worker {
     }
 
     fn event(&self, name: &str, related: Vec<Resource>, now: Timestamp) -> Event {
-        Event {
-            id: Uuid::now_v7(),
-            occurred: now,
-            name: name.to_owned(),
-            resource: self.resource(),
-            related,
-            payload: Map::new(),
-            follows: None,
-        }
+        event(name, self.resource(), related, now)
     }
 
     fn resource(&self) -> Resource {
@@ -155,6 +162,59 @@ impl About {
         Self {
             related: vec![thing("flow-run", id, Some(name))],
         }
+    }
+}
+
+/// In the name of the runner, the part of the reference's worker that executes flow runs.
+pub(super) fn cancelled(about: &About, now: Timestamp) -> Event {
+    let runner = labels([
+        ("prefect.resource.id", format!("prefect.runner.{RUNNER}")),
+        ("prefect.resource.name", RUNNER.to_owned()),
+        ("prefect.version", REFERENCE_VERSION.to_owned()),
+    ]);
+    let mut related = about.related.clone();
+    related.retain(|one| !is(one, "work-pool"));
+    event("prefect.runner.cancelled-flow-run", runner, related, now)
+}
+
+/// What is told of a pull step. The reference names the deployment here by its id alone.
+pub(super) fn pulled(flow_run: Uuid, deployment: Uuid, step: &Taken<'_>, now: Timestamp) -> Event {
+    let name = if step.well {
+        "prefect.flow-run.pull-step.executed"
+    } else {
+        "prefect.flow-run.pull-step.failed"
+    };
+    let resource = labels([(
+        "prefect.resource.id",
+        format!("prefect.flow-run.{flow_run}"),
+    )]);
+    let related = vec![thing("deployment", deployment, None)];
+    let mut event = event(name, resource, related, now);
+    // The last key is the step, should there be several.
+    if let Some((qualified, inputs)) = step.written.iter().next_back() {
+        let payload = json!({
+            "index": step.index,
+            "qualified_name": qualified,
+            "step_name": qualified.rsplit('.').next(),
+            "id": inputs.get("id"),
+            "inputs": inputs,
+        });
+        if let Value::Object(payload) = payload {
+            event.payload = payload;
+        }
+    }
+    event
+}
+
+fn event(name: &str, resource: Resource, related: Vec<Resource>, now: Timestamp) -> Event {
+    Event {
+        id: Uuid::now_v7(),
+        occurred: now,
+        name: name.to_owned(),
+        resource,
+        related,
+        payload: Map::new(),
+        follows: None,
     }
 }
 

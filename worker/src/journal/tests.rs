@@ -27,6 +27,7 @@ fn entry(number: u128, step: Step) -> Entry {
             state: json!({"pid": 17}),
         }),
         lease: Some(uuid::Uuid::from_u128(number)),
+        told: None,
         workspace: Some("/tmp/workspace".into()),
         output: LogCursor {
             stdout: 3,
@@ -53,7 +54,6 @@ fn steps() -> Vec<Step> {
         Step::Submitted,
         Step::Over(over),
         Step::Over(not_started),
-        Step::Reported,
     ]
 }
 

@@ -52,3 +52,15 @@ async fn a_server_that_wants_to_be_left_alone_is_left_alone_within_reason() {
         assert_eq!(cadence.next(INTERVAL) - Instant::now(), INTERVAL);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_there_is_room_for_nothing_the_pool_is_polled_now_and_then_and_at_once_when_there_is_room()
+ {
+    let mut cadence = Cadence::default();
+    cadence.succeeded(true, Instant::now(), 0.5);
+    assert_eq!(cadence.next_shown(INTERVAL) - Instant::now(), SHOWN);
+    tokio::time::advance(SHOWN).await;
+    cadence.shown(Instant::now());
+    assert_eq!(cadence.next_shown(INTERVAL) - Instant::now(), SHOWN);
+    assert_eq!(cadence.next(INTERVAL) - Instant::now(), FLOOR);
+}

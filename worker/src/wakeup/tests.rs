@@ -16,7 +16,7 @@ fn event(name: &str, resource: &str) -> ReceivedEvent {
 fn a_flow_run_that_becomes_due_is_a_reason_to_poll() {
     for name in ["Scheduled", "AwaitingRetry", "Rescheduled", "Resuming"] {
         let event = event(&format!("prefect.flow-run.{name}"), "prefect.flow-run.x");
-        assert_eq!(reason(&event), Some(Reason::Poll), "{name}");
+        assert_eq!(reason(&event, &[]), Some(Reason::Poll), "{name}");
     }
 }
 
@@ -27,7 +27,10 @@ fn a_cancelled_flow_run_is_a_reason_to_look_at_it_alone() {
         "prefect.flow-run.Cancelling",
         &format!("prefect.flow-run.{id}"),
     );
-    assert_eq!(reason(&told), Some(Reason::LookAt(id.parse().unwrap())));
+    assert_eq!(
+        reason(&told, &[]),
+        Some(Reason::LookAt(id.parse().unwrap()))
+    );
 }
 
 #[test]
@@ -39,7 +42,11 @@ fn what_is_about_nothing_we_know_is_no_reason() {
         ("prefect.flow-run.Cancelled", "prefect.work-pool.x"),
         ("", ""),
     ] {
-        assert_eq!(reason(&event(name, resource)), None, "{name} {resource}");
+        assert_eq!(
+            reason(&event(name, resource), &[]),
+            None,
+            "{name} {resource}"
+        );
     }
 }
 
@@ -55,7 +62,19 @@ fn a_socket_that_was_lost_is_tried_soon_and_one_that_was_refused_seldom() {
         code: 1008,
         reason: "authentication failed".to_owned(),
     };
-    assert_eq!(next_wait(FIRST_WAIT, &lost), FIRST_WAIT * 2);
-    assert_eq!(next_wait(LONGEST_WAIT, &lost), LONGEST_WAIT);
-    assert_eq!(next_wait(FIRST_WAIT, &refused), LONGEST_WAIT);
+    assert_eq!(pause_after(&lost, FIRST_WAIT), FIRST_WAIT);
+    assert_eq!(pause_after(&refused, FIRST_WAIT), LONGEST_WAIT);
+}
+
+#[test]
+fn a_flow_run_in_a_queue_that_is_not_polled_is_no_reason() {
+    let mut told = event("prefect.flow-run.Scheduled", "prefect.flow-run.x");
+    let ours = ["urgent".to_owned()];
+    assert_eq!(reason(&told, &ours), Some(Reason::Poll));
+    for (queue, expected) in [("urgent", Some(Reason::Poll)), ("calm", None)] {
+        let related =
+            json!([{ "prefect.resource.role": "work-queue", "prefect.resource.name": queue }]);
+        told.related = serde_json::from_value(related).unwrap();
+        assert_eq!(reason(&told, &ours), expected, "{queue}");
+    }
 }

@@ -93,6 +93,7 @@ fn a_flow_runs_the_engine_where_its_code_is() {
                 ("TOKEN", "t"),
             ]),
             control_session: true,
+            hooks: true,
         }
     );
 }

@@ -123,6 +123,10 @@ pub(super) fn decode<T: DeserializeOwned>(body: &[u8], confidential: bool) -> Re
         (true, true) => format!("not of the expected shape at '{path}'"),
         (true, false) => format!("not of the expected shape at '{path}': {error}"),
         (false, true) => format!("expected JSON, got {} bytes of something else", body.len()),
+        // JSON that is not to be read all the same: nested too deeply, or with a number that is none.
+        (false, false) if matches!(body.first(), Some(b'{' | b'[')) => {
+            format!("expected JSON: {error} in: {}", quote(body))
+        }
         (false, false) => format!("expected JSON, got: {}", quote(body)),
     })
 }

@@ -171,8 +171,13 @@ async fn a_poll_asks_for_no_more_than_the_server_gives() {
 #[tokio::test]
 async fn a_flow_run_that_cannot_be_read_does_not_hold_up_the_others() {
     let entry = |run: Value| json!({ "work_pool_id": ID, "work_queue_id": ID, "flow_run": run });
+    // serde_json stops at a depth of 128, the server does not.
+    let deep = (0..150).fold(json!(1), |inner, _| json!({ "x": inner }));
+    let mut too_deep = flow_run("deep");
+    too_deep["parameters"] = deep;
     let page = json!([
         entry(json!({ "id": "new format" })),
+        entry(too_deep),
         entry(flow_run("good")),
         7
     ]);

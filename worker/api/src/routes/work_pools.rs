@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     ApiError, Client,
@@ -105,13 +106,19 @@ impl Client {
         limit: u32,
     ) -> Result<Vec<ScheduledFlowRun>, ApiError> {
         let path = ["work_pools", pool, "get_scheduled_flow_runs"];
-        let body = json!({
-            "work_queue_names": queues,
-            "scheduled_before": scheduled_before,
-            "limit": limit.min(MAX_PAGE),
-        });
-        let entries: Vec<Value> = self.fetch(Call::post(&path).json(&body)).await?;
-        Ok(entries.into_iter().filter_map(readable).collect())
+        let mut limit = limit.min(MAX_PAGE);
+        loop {
+            let body = json!({
+                "work_queue_names": queues,
+                "scheduled_before": scheduled_before,
+                "limit": limit,
+            });
+            let call = Call::post(&path).reading().json(&body);
+            match self.fetch::<Vec<Box<RawValue>>>(call).await {
+                Err(ApiError::TooLong { .. }) if limit > 1 => limit /= 2,
+                entries => return Ok(entries?.iter().filter_map(|one| readable(one)).collect()),
+            }
+        }
     }
 
     fn learn_worker_id(&self, answer: &[u8]) {
@@ -125,15 +132,26 @@ impl Client {
 
 // === functions ===
 
-fn readable(entry: Value) -> Option<ScheduledFlowRun> {
-    let id = entry
-        .pointer("/flow_run/id")
-        .and_then(Value::as_str)
-        .unwrap_or("?")
-        .to_owned();
-    serde_path_to_error::deserialize(entry)
+/// What is read of a flow run that cannot be read: whose it is.
+#[derive(Deserialize)]
+struct Named {
+    flow_run: NamedFlowRun,
+}
+
+#[derive(Deserialize)]
+struct NamedFlowRun {
+    id: String,
+}
+
+fn readable(entry: &RawValue) -> Option<ScheduledFlowRun> {
+    let id = || {
+        serde_json::from_str(entry.get())
+            .map_or_else(|_| "?".to_owned(), |named: Named| named.flow_run.id)
+    };
+    let mut source = serde_json::Deserializer::from_str(entry.get());
+    serde_path_to_error::deserialize(&mut source)
         .inspect_err(|error| {
-            tracing::warn!(flow_run_id = id, at = %error.path(), "cannot read a scheduled flow run, so it is left to other workers");
+            tracing::warn!(flow_run_id = id(), at = %error.path(), "cannot read a scheduled flow run, so it is left to other workers");
         })
         .ok()
 }

@@ -40,6 +40,9 @@ pub struct ReceivedEvent {
     pub name: String,
     /// To whom it happened.
     pub resource: BTreeMap<String, Value>,
+    /// Who else has to do with it.
+    #[serde(default)]
+    pub related: Vec<BTreeMap<String, Value>>,
 }
 
 /// Which events a subscriber wants.
@@ -56,6 +59,19 @@ pub struct EventFilter {
 // === impl ReceivedEvent ===
 
 impl ReceivedEvent {
+    /// The name of the thing that has a role in it, such as `work-queue`.
+    pub fn find_related(&self, role: &str) -> Option<&str> {
+        let plays = |one: &&BTreeMap<String, Value>| {
+            one.get("prefect.resource.role")
+                .is_some_and(|its| its == role)
+        };
+        self.related
+            .iter()
+            .find(plays)?
+            .get("prefect.resource.name")?
+            .as_str()
+    }
+
     /// The id of the thing it happened to, if that is of the given kind: `flow-run` for `prefect.flow-run.<id>`.
     pub fn find_subject(&self, kind: &str) -> Option<Uuid> {
         self.resource

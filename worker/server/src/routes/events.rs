@@ -223,7 +223,7 @@ async fn tell(app: &App, socket: &mut WebSocket) {
     let mut told = HashSet::new();
     if frame.backfill.unwrap_or(true) {
         let mut filter = frame.filter.clone();
-        filter.order = Some(Order::Asc);
+        filter.order = Some(Order::Desc);
         let Ok(found) = app
             .store
             .run(move |tx| events::filter(tx, &filter, 0, BACKLOG))
@@ -231,7 +231,8 @@ async fn tell(app: &App, socket: &mut WebSocket) {
         else {
             return close(socket, close_code::ERROR, "the database is not to be had").await;
         };
-        for event in found.events {
+        // The newest of them, in the order in which they happened.
+        for event in found.events.into_iter().rev() {
             told.insert(event.id);
             if socket.send(Message::Text(event.frame())).await.is_err() {
                 return;

@@ -151,3 +151,57 @@ fn a_name_becomes_part_of_an_id_as_the_reference_makes_it() {
         assert_eq!(slug(name, IN_ID), id);
     }
 }
+
+#[test]
+fn a_pull_step_is_told_as_it_was_written() {
+    let step = json!({ "prefect.deployments.steps.git_clone": {
+        "id": "clone", "repository": "r", "access_token": "{{ prefect.blocks.secret.token }}",
+    }});
+    let written = step.as_object().unwrap();
+    let (flow_run, deployment) = (FLOW_RUN.parse().unwrap(), DEPLOYMENT.parse().unwrap());
+    for (well, name) in [(true, "executed"), (false, "failed")] {
+        let taken = Taken {
+            index: 2,
+            written,
+            well,
+        };
+        let event = pulled(flow_run, deployment, &taken, Timestamp::UNIX_EPOCH);
+        assert_eq!(event.name, format!("prefect.flow-run.pull-step.{name}"));
+        assert_eq!(
+            json!({ "resource": event.resource, "related": event.related, "payload": event.payload }),
+            json!({
+                "resource": { "prefect.resource.id": format!("prefect.flow-run.{FLOW_RUN}") },
+                "related": [{
+                    "prefect.resource.id": format!("prefect.deployment.{DEPLOYMENT}"),
+                    "prefect.resource.role": "deployment",
+                }],
+                "payload": {
+                    "index": 2,
+                    "qualified_name": "prefect.deployments.steps.git_clone",
+                    "step_name": "git_clone",
+                    "id": "clone",
+                    "inputs": step["prefect.deployments.steps.git_clone"],
+                },
+            })
+        );
+    }
+}
+
+#[test]
+fn a_cancelled_flow_run_is_told_in_the_name_of_the_runner_and_without_the_pool() {
+    let event = cancelled(&about(), Timestamp::UNIX_EPOCH);
+    assert_eq!(event.name, "prefect.runner.cancelled-flow-run");
+    assert_eq!(
+        event.resource["prefect.resource.id"],
+        "prefect.runner.standalone"
+    );
+    let roles: Vec<_> = event
+        .related
+        .iter()
+        .map(|one| one["prefect.resource.role"].as_str())
+        .collect();
+    assert_eq!(
+        roles,
+        ["deployment", "flow", "flow-run", "tag", "tag", "tag"]
+    );
+}
