@@ -432,7 +432,8 @@ async fn many_that_need_the_same_image_pull_it_once() {
         started.expect("it is pulled");
     }
     let of_many = registry.traffic.manifests.load(Ordering::Relaxed) - before;
-    assert_eq!(of_many, of_one);
+    // An engine that has just asked may remember the answer.
+    assert!((1..=of_one).contains(&of_many), "{of_many}, {of_one}");
     registry.forget(&subject, &image).await;
 }
 
