@@ -19,11 +19,6 @@ impl JobConfiguration {
         self.0.get(field)
     }
 
-    /// All fields.
-    pub fn as_map(&self) -> &Map<String, Value> {
-        &self.0
-    }
-
     /// All fields, given away.
     pub fn into_map(self) -> Map<String, Value> {
         self.0

@@ -88,7 +88,7 @@ impl Case {
         let configuration = self.resolve().expect(what);
         // Written out, so that the order of keys counts and 1 is not 1.0.
         assert_eq!(
-            Value::Object(configuration.as_map().clone()).to_string(),
+            Value::Object(configuration.clone().into_map()).to_string(),
             expected.to_string(),
             "{what}"
         );

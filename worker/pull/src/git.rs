@@ -26,7 +26,6 @@ use std::{
     time::Duration,
 };
 
-use backoff::{ExponentialBackoffBuilder, backoff::Backoff};
 use git2::Repository;
 use tokio::{runtime::Handle, time::Instant};
 
@@ -43,7 +42,7 @@ use self::{
     export::Export,
     mirror::{Looked, Name, Server, Wanted},
 };
-use crate::Operation;
+use crate::{Operation, Retry};
 
 /// What fetches repositories. Cheap to clone; clones share connections and mirrors.
 #[derive(Clone, Debug)]
@@ -128,9 +127,12 @@ struct Fetch<'a> {
 const MOST_SUBMODULES: usize = 500;
 const DEEPEST_SUBMODULE: usize = 10;
 
-/// With the waits between them, a server may be gone for several seconds.
-const MOST_TRIES: u32 = 4;
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// With the delays between the tries, a server may be gone for several seconds.
+const RETRY: Retry = Retry {
+    attempts: 4,
+    first_delay: Duration::from_millis(500),
+    max_delay: Duration::from_mins(1),
+};
 
 // === impl Git ===
 
@@ -267,27 +269,21 @@ impl Git {
 impl Fetch<'_> {
     /// Tries until it works, cannot work, or was tried often enough.
     fn patiently(&self) -> Result<Fetched, GitError> {
-        let mut waits = ExponentialBackoffBuilder::new()
-            .with_initial_interval(FIRST_WAIT)
-            .with_multiplier(2.0)
-            .with_randomization_factor(0.5)
-            .with_max_elapsed_time(None)
-            .build();
+        let mut delays = RETRY.delays();
         let mut tries = 1;
         loop {
             let error = match self.once() {
                 Err(error) if error.may_pass() => error,
                 settled => return settled,
             };
-            if tries == MOST_TRIES {
+            if tries == RETRY.attempts {
                 return Err(error);
             }
             tries += 1;
             (self.context.operation.progress)(format!("{error}; trying again"));
-            let wait = waits.next_backoff().unwrap_or(FIRST_WAIT);
             let waited = self
                 .context
-                .wait("waiting to try again", tokio::time::sleep(wait));
+                .wait("waiting to try again", tokio::time::sleep(delays()));
             if waited.is_err() {
                 return Err(self.context.failed("fetch", None));
             }

@@ -1,4 +1,4 @@
-//! The one place of this crate that tries again: how often, and after how long.
+//! How often this crate tries again, and after how long; in one place, also for git, whose tries block a thread.
 //!
 //! Whoever makes a try says whether another one may help. The delays come from the `backoff` crate, used as arithmetic only.
 
@@ -31,6 +31,19 @@ impl Default for Retry {
 }
 
 impl Retry {
+    /// The delays between tries, one after the other.
+    pub(crate) fn delays(&self) -> impl FnMut() -> Duration + use<> {
+        let longest = self.max_delay;
+        let mut delays = ExponentialBackoffBuilder::<SystemClock>::new()
+            .with_initial_interval(self.first_delay)
+            .with_multiplier(2.0)
+            .with_randomization_factor(0.5)
+            .with_max_interval(longest)
+            .with_max_elapsed_time(None)
+            .build();
+        move || delays.next_backoff().unwrap_or(longest)
+    }
+
     /// Makes tries until one succeeds, fails for good, or is the last; with an error comes how many were made.
     ///
     /// # Cancellation
@@ -44,13 +57,7 @@ impl Retry {
         F: Future<Output = Result<T, E>>,
         E: std::fmt::Display,
     {
-        let mut delays = ExponentialBackoffBuilder::<SystemClock>::new()
-            .with_initial_interval(self.first_delay)
-            .with_multiplier(2.0)
-            .with_randomization_factor(0.5)
-            .with_max_interval(self.max_delay)
-            .with_max_elapsed_time(None)
-            .build();
+        let mut delays = self.delays();
         let mut made = 1;
         loop {
             let error = match attempt().await {
@@ -61,7 +68,7 @@ impl Retry {
                 return Err((error, made));
             }
             tracing::debug!(%error, attempt = made, "trying again");
-            tokio::time::sleep(delays.next_backoff().unwrap_or(self.max_delay)).await;
+            tokio::time::sleep(delays()).await;
             made += 1;
         }
     }

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use worker_pull::git::{GitError, Reference};
 
 use crate::{
-    repository::{Scene, git, named, names, request, with_token},
+    repository::{Scene, git, named, names, request, until, with_token},
     server::{Front, Server},
 };
 
@@ -183,12 +183,7 @@ async fn a_fetch_that_hangs_ends_when_it_is_cancelled() {
             seen.iter()
                 .any(|seen| seen.path.ends_with("git-upload-pack"))
         };
-        let waiting = async {
-            while !asked(&server) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+        let waited = until(|| asked(&server)).await;
         cancelled.cancel();
         waited.expect("a pack is asked for");
     };

@@ -9,6 +9,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 use worker_pull::{
     Operation,
@@ -16,6 +17,19 @@ use worker_pull::{
         Address, Bounds, Credentials, Fetched, Git, GitError, Options, Patience, Reference, Request,
     },
 };
+
+/// How long anything may take that a test waits for.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// Waits until something is so, within a bound.
+pub(crate) async fn until(is_so: impl Fn() -> bool) -> Result<(), Elapsed> {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, waiting).await
+}
 
 /// A directory of repositories, a place for clones, and a cache.
 pub(crate) struct Scene {

@@ -5,12 +5,11 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use worker_pull::git::{GitError, Reference};
 
-use crate::repository::{Repository, Scene, commit, git, named, request};
+use crate::repository::{Repository, Scene, commit, git, named, request, until};
 
 /// An `sshd` for this user, with a key that may log in and one that may not.
 struct Sshd {
@@ -59,16 +58,8 @@ impl Sshd {
             .stderr(Stdio::null())
             .spawn()
             .expect("sshd is installed: tests/run installs it, or your system's openssh-server");
-        let up = async {
-            while tokio::net::TcpStream::connect(("127.0.0.1", port))
-                .await
-                .is_err()
-            {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let up = tokio::time::timeout(Duration::from_secs(30), up).await;
-        up.expect("sshd listens");
+        let listens = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+        until(listens).await.expect("sshd listens");
         Self { child, port, keys }
     }
 
@@ -205,12 +196,8 @@ async fn a_client_that_hangs_ends_when_the_fetch_is_cancelled() {
     let cancelled = scene.operation.cancelled.clone();
     let fetching = scene.fetch(request("ssh://localhost/code.git", Reference::Default), "a");
     let cancelling = async {
-        let waiting = async {
-            while !fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n')) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+        let started = || fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n'));
+        let waited = until(started).await;
         cancelled.cancel();
         waited.expect("the client starts");
     };
@@ -220,12 +207,8 @@ async fn a_client_that_hangs_ends_when_the_fetch_is_cancelled() {
         "{fetched:?}"
     );
     let pid = fs::read_to_string(&pid).unwrap();
-    let gone = async {
-        while Path::new("/proc").join(pid.trim()).exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let gone = tokio::time::timeout(Duration::from_secs(30), gone).await;
+    let process = Path::new("/proc").join(pid.trim());
+    let gone = until(|| !process.exists()).await;
     gone.expect("the client ends with the fetch");
 }
 
