@@ -2,6 +2,7 @@
 //!
 //! The life of one flow run is `run`, top to bottom; the loop around all of them is `worker` and `dispatcher`. See `ARCHITECTURE.md`.
 
+mod board;
 mod cancellation;
 mod channel;
 mod claim;

@@ -4,44 +4,81 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use worker_api::{
     ApiError,
     types::{OrchestrationResult, OrchestrationStatus, StateType},
 };
-use worker_drivers::Outcome;
+use worker_drivers::{Health, Outcome};
 
-use crate::dispatcher::Load;
+use crate::{dispatcher::Load, event::Gate};
 
 /// All numbers of one worker.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    polls: IntCounterVec,
-    claims: IntCounterVec,
-    schedule_lag: Histogram,
-    start_duration: Histogram,
-    finished: IntCounterVec,
-    reported: IntCounterVec,
-    heartbeats: IntCounterVec,
-    lives: IntGaugeVec,
-    slots_limit: IntGauge,
-    process: ProcessGauges,
+    acquisition: Acquisition,
+    jobs: Jobs,
+    api: Api,
+    process: Process,
 }
 
+/// How work is got.
 #[derive(Debug)]
-struct ProcessGauges {
+struct Acquisition {
+    polls: IntCounterVec,
+    last_poll: IntGauge,
+    poll_interval: Gauge,
+    takes_work: IntGauge,
+    slots_limit: IntGauge,
+    flow_runs: IntGaugeVec,
+    claims: IntCounterVec,
+    schedule_lag: Histogram,
+}
+
+/// What becomes of it.
+#[derive(Debug)]
+struct Jobs {
+    driver_up: IntGauge,
+    watches_lost: IntCounter,
+    start_duration: Histogram,
+    duration: Histogram,
+    finished: IntCounterVec,
+    resumed: IntCounter,
+    reported: IntCounterVec,
+}
+
+/// How the API is.
+#[derive(Debug)]
+struct Api {
+    requests: IntCounterVec,
+    heartbeats: IntCounterVec,
+}
+
+/// How this process is.
+#[derive(Debug)]
+struct Process {
     resident: IntGauge,
     threads: IntGauge,
     open_files: IntGauge,
+    cpu: Counter,
 }
 
 /// Bounds in seconds for how long after its time a flow run is claimed, and how long its start takes.
 const SECONDS: [f64; 12] = [
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
 ];
+
+/// Bounds in seconds for how long a job takes: from a command that does nothing to a day.
+const LONG_SECONDS: [f64; 10] = [
+    1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_200.0, 86_400.0,
+];
+
+/// How many ticks of `/proc/self/stat` are a second: Linux has told programs 100 on every machine since 2.6.
+const TICKS_A_SECOND: f64 = 100.0;
 
 // === impl Metrics ===
 
@@ -53,44 +90,24 @@ impl Metrics {
             .into();
         let registry = Registry::new_custom(Some("worker".to_owned()), Some(labels))
             .expect("the prefix and labels are legal");
-        let metrics = Self {
-            polls: counter("polls_total", "Polls of the work pool.", "result"),
-            claims: counter("claims_total", "Proposals of PENDING.", "result"),
-            schedule_lag: seconds("schedule_lag_seconds", "Time from due to claimed."),
-            start_duration: seconds(
-                "start_duration_seconds",
-                "Time the driver took to start a job.",
-            ),
-            finished: counter("jobs_finished_total", "Jobs that ended.", "outcome"),
-            reported: counter(
-                "states_reported_total",
-                "States proposed at the end of a job.",
-                "state",
-            ),
-            heartbeats: counter("heartbeats_total", "Heartbeats.", "result"),
-            lives: IntGaugeVec::new(
-                Opts::new("flow_runs", "Flow runs held, by phase."),
-                &["phase"],
-            )
-            .expect("the name is legal"),
-            slots_limit: gauge(
-                "slots_limit",
-                "The worker's limit on flow runs; 0 for none.",
-            ),
-            process: ProcessGauges {
-                resident: gauge("process_resident_memory_bytes", "Resident memory."),
-                threads: gauge("process_threads", "Threads."),
-                open_files: gauge("process_open_fds", "Open file descriptors."),
-            },
+        let make = Make(&registry);
+        make.build_info();
+        Self {
+            acquisition: Acquisition::new(&make),
+            jobs: Jobs::new(&make),
+            api: Api::new(&make),
+            process: Process::new(&make),
             registry,
-        };
-        metrics.register();
-        metrics
+        }
     }
 
-    /// All numbers in Prometheus' text format 0.0.4.
-    pub(crate) fn render(&self) -> String {
-        self.read_process();
+    /// All numbers in Prometheus' text format 0.0.4, with the requests that the API's client has counted.
+    pub(crate) fn render(&self, requests: &[(&str, u64)]) -> String {
+        self.process.read();
+        for (result, count) in requests {
+            let known = self.api.requests.with_label_values(&[*result]);
+            known.inc_by(count.saturating_sub(known.get()));
+        }
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .unwrap_or_default()
@@ -102,7 +119,10 @@ impl Metrics {
             Some(0) => "empty",
             Some(_) => "flow_runs",
         };
-        self.polls.with_label_values(&[result]).inc();
+        self.acquisition.polls.with_label_values(&[result]).inc();
+        if due.is_some() {
+            self.acquisition.last_poll.set(Timestamp::now().as_second());
+        }
     }
 
     pub(crate) fn claimed(&self, answer: &Result<OrchestrationResult, ApiError>) {
@@ -115,21 +135,54 @@ impl Metrics {
             },
             Err(_) => "error",
         };
-        self.claims.with_label_values(&[result]).inc();
+        self.acquisition.claims.with_label_values(&[result]).inc();
     }
 
     pub(crate) fn schedule_lag(&self, due: Option<Timestamp>, claimed: Timestamp) {
         if let Some(due) = due {
-            self.schedule_lag
+            self.acquisition
+                .schedule_lag
                 .observe(claimed.duration_since(due).as_secs_f64().max(0.0));
         }
     }
 
-    pub(crate) fn started(&self, took: Duration) {
-        self.start_duration.observe(took.as_secs_f64());
+    pub(crate) fn load(&self, load: Load, gate: &Gate) {
+        let set = |phase: &str, count: usize| {
+            self.acquisition
+                .flow_runs
+                .with_label_values(&[phase])
+                .set(whole(count));
+        };
+        set("waiting", load.waiting);
+        set("starting", load.starting);
+        set("running", load.lives - load.starting);
+        self.acquisition
+            .takes_work
+            .set(i64::from(matches!(gate, Gate::Open(_))));
     }
 
-    pub(crate) fn finished(&self, outcome: &Outcome) {
+    /// What was set up: the limit on flow runs and the time between polls.
+    pub(crate) fn set_up(&self, slots: Option<usize>, interval: Duration) {
+        self.acquisition.slots_limit.set(slots.map_or(0, whole));
+        self.acquisition.poll_interval.set(interval.as_secs_f64());
+    }
+
+    pub(crate) fn driver(&self, health: &Health) {
+        self.jobs.driver_up.set(i64::from(*health == Health::Up));
+    }
+
+    pub(crate) fn watch_lost(&self) {
+        self.jobs.watches_lost.inc();
+    }
+
+    pub(crate) fn started(&self, took: Duration) {
+        self.jobs.start_duration.observe(took.as_secs_f64());
+    }
+
+    /// A job that was claimed then has ended now.
+    pub(crate) fn finished(&self, outcome: &Outcome, claimed: Timestamp) {
+        let lasted = Timestamp::now().duration_since(claimed).as_secs_f64();
+        self.jobs.duration.observe(lasted.max(0.0));
         let outcome = match outcome {
             Outcome::Exited { code: 0, .. } => "succeeded",
             Outcome::Exited { .. } => "failed",
@@ -139,109 +192,207 @@ impl Metrics {
             Outcome::NeverStarted { .. } => "never_started",
             Outcome::Lost { .. } => "lost",
         };
-        self.finished.with_label_values(&[outcome]).inc();
+        self.jobs.finished.with_label_values(&[outcome]).inc();
+    }
+
+    pub(crate) fn resumed(&self) {
+        self.jobs.resumed.inc();
     }
 
     pub(crate) fn reported(&self, state: &StateType) {
-        self.reported
+        self.jobs
+            .reported
             .with_label_values(&[state.as_str().to_ascii_lowercase()])
             .inc();
     }
 
     pub(crate) fn heartbeat(&self, sent: bool) {
-        self.heartbeats
+        self.api
+            .heartbeats
             .with_label_values(&[if sent { "ok" } else { "error" }])
             .inc();
     }
+}
 
-    pub(crate) fn load(&self, load: Load) {
-        let set = |phase: &str, count: usize| {
-            self.lives
-                .with_label_values(&[phase])
-                .set(i64::try_from(count).unwrap_or(i64::MAX));
-        };
-        set("waiting", load.waiting);
-        set("starting", load.starting);
-        set("running", load.lives - load.starting);
+// === impl Acquisition ===
+
+impl Acquisition {
+    fn new(make: &Make<'_>) -> Self {
+        Self {
+            polls: make.counters("polls_total", "Polls of the work pool.", "result"),
+            last_poll: make.gauge(
+                "last_successful_poll_timestamp_seconds",
+                "When the work pool was last polled with success; 0 before that.",
+            ),
+            poll_interval: make.seconds_gauge(
+                "poll_interval_seconds",
+                "Time between polls, as it is set up.",
+            ),
+            takes_work: make.gauge(
+                "takes_work",
+                "1 while the worker asks for flow runs, 0 while it is full, paused or cannot.",
+            ),
+            slots_limit: make.gauge(
+                "slots_limit",
+                "The worker's limit on flow runs; 0 for none.",
+            ),
+            flow_runs: make.gauges("flow_runs", "Flow runs held, by phase.", "phase"),
+            claims: make.counters("claims_total", "Proposals of PENDING.", "result"),
+            schedule_lag: make.histogram(
+                "schedule_lag_seconds",
+                "Time from due to claimed.",
+                &SECONDS,
+            ),
+        }
     }
+}
 
-    pub(crate) fn slots_limit(&self, limit: Option<usize>) {
-        self.slots_limit.set(
-            limit
-                .and_then(|limit| i64::try_from(limit).ok())
-                .unwrap_or(0),
-        );
+// === impl Jobs ===
+
+impl Jobs {
+    fn new(make: &Make<'_>) -> Self {
+        Self {
+            driver_up: make.gauge("driver_up", "1 while the driver's engine takes work."),
+            watches_lost: make.counter(
+                "driver_watches_lost_total",
+                "How often the engine's events were lost and read anew.",
+            ),
+            start_duration: make.histogram(
+                "start_duration_seconds",
+                "Time the driver took to start a job.",
+                &SECONDS,
+            ),
+            duration: make.histogram(
+                "job_duration_seconds",
+                "Time from the claim of a flow run to the end of its job.",
+                &LONG_SECONDS,
+            ),
+            finished: make.counters("jobs_finished_total", "Jobs that ended.", "outcome"),
+            resumed: make.counter(
+                "flow_runs_resumed_total",
+                "Flow runs that an earlier process of this worker had claimed.",
+            ),
+            reported: make.counters(
+                "states_reported_total",
+                "States proposed at the end of a job.",
+                "state",
+            ),
+        }
     }
+}
 
-    fn register(&self) {
-        let Self {
-            registry,
-            polls,
-            claims,
-            schedule_lag,
-            start_duration,
-            finished,
-            reported,
-            heartbeats,
-            lives,
-            slots_limit,
-            process:
-                ProcessGauges {
-                    resident,
-                    threads,
-                    open_files,
-                },
-        } = self;
-        let all: [Box<dyn prometheus::core::Collector>; 12] = [
-            Box::new(polls.clone()),
-            Box::new(claims.clone()),
-            Box::new(schedule_lag.clone()),
-            Box::new(start_duration.clone()),
-            Box::new(finished.clone()),
-            Box::new(reported.clone()),
-            Box::new(heartbeats.clone()),
-            Box::new(lives.clone()),
-            Box::new(slots_limit.clone()),
-            Box::new(resident.clone()),
-            Box::new(threads.clone()),
-            Box::new(open_files.clone()),
-        ];
-        for collector in all {
-            registry
-                .register(collector)
-                .expect("no two series share a name");
+// === impl Api ===
+
+impl Api {
+    fn new(make: &Make<'_>) -> Self {
+        Self {
+            requests: make.counters(
+                "api_requests_total",
+                "Requests to the Prefect API, each try for itself, by the class of the answer's status.",
+                "result",
+            ),
+            heartbeats: make.counters("heartbeats_total", "Heartbeats.", "result"),
+        }
+    }
+}
+
+// === impl Process ===
+
+impl Process {
+    fn new(make: &Make<'_>) -> Self {
+        Self {
+            resident: make.gauge("process_resident_memory_bytes", "Resident memory."),
+            threads: make.gauge("process_threads", "Threads."),
+            open_files: make.gauge("process_open_fds", "Open file descriptors."),
+            cpu: make.seconds_counter(
+                "process_cpu_seconds_total",
+                "Time on processors, in user and system mode.",
+            ),
         }
     }
 
     /// Reads this process' own figures at each scrape; outside Linux they stay 0.
-    fn read_process(&self) {
+    fn read(&self) {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let field = |name: &str| {
             let line = status.lines().find(|line| line.starts_with(name))?;
             line.split_whitespace().nth(1)?.parse::<i64>().ok()
         };
-        self.process
-            .resident
-            .set(field("VmRSS:").unwrap_or(0) * 1024);
-        self.process.threads.set(field("Threads:").unwrap_or(0));
+        self.resident.set(field("VmRSS:").unwrap_or(0) * 1024);
+        self.threads.set(field("Threads:").unwrap_or(0));
         let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-        self.process
-            .open_files
-            .set(i64::try_from(open).unwrap_or(0));
+        self.open_files.set(whole(open));
+        let cpu = std::fs::read_to_string("/proc/self/stat")
+            .ok()
+            .and_then(|stat| cpu_seconds(&stat))
+            .unwrap_or(0.0);
+        self.cpu.inc_by((cpu - self.cpu.get()).max(0.0));
     }
 }
 
-fn counter(name: &str, help: &str, label: &str) -> IntCounterVec {
-    IntCounterVec::new(Opts::new(name, help), &[label]).expect("the name is legal")
+/// User and system time of a line of `/proc/PID/stat`: its 14th and 15th fields, counted behind the program's name, which may hold anything.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut ticks = rest.split_whitespace().skip(11).map(str::parse::<f64>);
+    let (user, system) = (ticks.next()?.ok()?, ticks.next()?.ok()?);
+    Some((user + system) / TICKS_A_SECOND)
 }
 
-fn gauge(name: &str, help: &str) -> IntGauge {
-    IntGauge::new(name, help).expect("the name is legal")
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn seconds(name: &str, help: &str) -> Histogram {
-    Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))
-        .expect("the name is legal")
+/// Makes series and registers them.
+struct Make<'a>(&'a Registry);
+
+// === impl Make ===
+
+impl Make<'_> {
+    fn build_info(&self) {
+        let options = Opts::new("build_info", "1, with the worker's version.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        let made = IntGauge::with_opts(options).expect("the name is legal");
+        made.set(1);
+        self.register(made);
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.register(IntCounter::new(name, help).expect("the name is legal"))
+    }
+
+    fn counters(&self, name: &str, help: &str, label: &str) -> IntCounterVec {
+        let made = IntCounterVec::new(Opts::new(name, help), &[label]);
+        self.register(made.expect("the name is legal"))
+    }
+
+    fn seconds_counter(&self, name: &str, help: &str) -> Counter {
+        self.register(Counter::new(name, help).expect("the name is legal"))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.register(IntGauge::new(name, help).expect("the name is legal"))
+    }
+
+    fn seconds_gauge(&self, name: &str, help: &str) -> Gauge {
+        self.register(Gauge::new(name, help).expect("the name is legal"))
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str) -> IntGaugeVec {
+        let made = IntGaugeVec::new(Opts::new(name, help), &[label]);
+        self.register(made.expect("the name is legal"))
+    }
+
+    fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Histogram {
+        let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+        self.register(Histogram::with_opts(options).expect("the name is legal"))
+    }
+
+    fn register<C: prometheus::core::Collector + Clone + 'static>(&self, made: C) -> C {
+        self.0
+            .register(Box::new(made.clone()))
+            .expect("no two series share a name");
+        made
+    }
 }
 
 #[cfg(test)]
@@ -252,12 +403,14 @@ mod tests {
     fn every_series_is_rendered_with_the_labels_of_its_worker() {
         let metrics = Metrics::new("demo", "process");
         metrics.polled(Some(0));
-        metrics.load(Load {
+        let load = Load {
             lives: 3,
             starting: 1,
             waiting: 2,
-        });
-        let text = metrics.render();
+        };
+        metrics.load(load, &Gate::Full("all slots are taken".to_owned()));
+        metrics.render(&[("2xx", 4)]);
+        let text = metrics.render(&[("2xx", 7)]);
         let line = |name: &str, part: &str| {
             text.lines()
                 .find(|line| line.starts_with(name) && line.contains(part))
@@ -269,6 +422,16 @@ mod tests {
             "{polls}"
         );
         assert!(line("worker_flow_runs{", r#"phase="running""#).ends_with(" 2"));
+        assert!(line("worker_takes_work{", "").ends_with(" 0"));
+        assert!(line("worker_api_requests_total{", r#"result="2xx""#).ends_with(" 7"));
+        assert!(line("worker_build_info{", env!("CARGO_PKG_VERSION")).ends_with(" 1"));
         assert!(!line("worker_process_resident_memory_bytes{", "").ends_with(" 0"));
+    }
+
+    #[test]
+    fn a_program_may_be_called_anything_and_its_time_is_still_read() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 4 0 100";
+        assert_eq!(cpu_seconds(stat), Some(2.0));
+        assert_eq!(cpu_seconds("7 (worker) S"), None);
     }
 }

@@ -127,7 +127,6 @@ pub(crate) struct Parts {
 /// Opens the journal, and starts everything but the loop. Nothing here waits for the API: probes must find somebody at home.
 pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     let (journal, left) = Journal::open(&setup.state_dir.journal())?;
-    let metrics = Arc::new(Metrics::new(&setup.wish.pool, setup.wish.kind.as_str()));
     let (run_log, mut must_live) = open_run_log(&setup.settings, &setup.client);
     let (emitter, items_rx) = Emitter::new(speaker(&setup));
     let websockets = setup.settings.api.websockets;
@@ -135,18 +134,21 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     must_live.push(("events", task::spawn("events", ship)));
     let voices = Voices { run_log, emitter };
     let puller = Puller::new(&setup.settings)?;
-    let services = services(&setup, journal, voices, (Arc::clone(&metrics), puller));
+    let services = services(&setup, journal, voices, puller);
     let services = Arc::new(services);
     let dispatcher = Dispatcher::new(limits(&setup.settings));
-    metrics.slots_limit(limits(&setup.settings).slots);
+    services.metrics.set_up(
+        limits(&setup.settings).slots,
+        setup.settings.worker.query_interval,
+    );
     let (events_tx, events_rx) = mpsc::channel(EVENTS);
     let (gate_tx, gate_rx) = watch::channel(dispatcher.gate());
     let (ours_tx, ours_rx) = mpsc::channel(1);
     let vitals = Arc::new(Vitals::new());
     status::watch_over(&vitals).map_err(WorkerError::Watchdog)?;
     let status = Status {
+        services: Arc::clone(&services),
         vitals: Arc::clone(&vitals),
-        metrics,
     };
     must_live.extend(serve_status(&setup.settings, status.clone()).await?);
     let beginning = Beginning {
@@ -200,7 +202,7 @@ impl Beginning<'_> {
         &self,
         sleepers: &Sleepers,
         gate_rx: watch::Receiver<Gate>,
-        Status { vitals, metrics }: Status,
+        Status { services, vitals }: Status,
     ) -> Part {
         let worker = &self.setup.settings.worker;
         let poller = Poller {
@@ -215,7 +217,7 @@ impl Beginning<'_> {
             soon: Arc::clone(&sleepers.poller),
             events_tx: self.events_tx.clone(),
             vitals,
-            metrics,
+            metrics: Arc::clone(&services.metrics),
         };
         ("poller", task::spawn("poller", poller.poll()))
     }
@@ -289,7 +291,7 @@ fn services(
     setup: &Setup,
     journal: Journal,
     Voices { run_log, emitter }: Voices,
-    (metrics, puller): (Arc<Metrics>, Puller),
+    puller: Puller,
 ) -> Services {
     let Setup {
         settings,
@@ -307,7 +309,8 @@ fn services(
         emitter,
         pool_id: watch::Sender::new(None),
         channel_pool: watch::Sender::new(None),
-        metrics,
+        metrics: Arc::new(Metrics::new(&wish.pool, wish.kind.as_str())),
+        board: Arc::default(),
         identity: Identity {
             owner: Owner(format!("{}/{}", wish.pool, state_dir.worker)),
             worker: state_dir.worker.clone(),
@@ -359,7 +362,7 @@ async fn serve_status(settings: &Settings, status: Status) -> Result<Option<Part
         .await
         .map_err(|source| WorkerError::Status { address, source })?;
     let address = listener.local_addr().unwrap_or(address);
-    tracing::info!(%address, "serving /livez, /readyz, /health, /status and /metrics");
+    tracing::info!(%address, "serving a status page, /status, /livez, /readyz, /health and /metrics");
     Ok(Some((
         "status",
         task::spawn("status", status::serve(listener, status)),

@@ -107,6 +107,7 @@ async fn go_on(
     polled: Option<Polled>,
 ) -> Ending {
     let lease = entry.lease;
+    services.board.moved(entry);
     let ended = tokio::select! {
         ended = to_the_end(services, line, entry, polled) => ended,
         never = lease::keep(services, lease) => match never {},
@@ -178,6 +179,7 @@ async fn to_the_end(
     output::drained(services, entry).await;
     submit::destroy(services, entry).await;
     services.journal.remove(entry.key).await?;
+    services.board.left(entry);
     Ok(true)
 }
 
@@ -233,5 +235,6 @@ async fn start(
 
 async fn advance(services: &Services, entry: &mut Entry, step: Step) -> Result<(), JournalGone> {
     entry.step = step;
+    services.board.moved(entry);
     services.journal.record(entry).await
 }

@@ -12,7 +12,7 @@ use worker_config::{Secret, policy::Policy};
 use worker_drivers::{Driver, Owner};
 
 use crate::{
-    emitter::Emitter, fresh::Fresh, journal::Journal, metrics::Metrics, pull::Puller,
+    board::Board, emitter::Emitter, fresh::Fresh, journal::Journal, metrics::Metrics, pull::Puller,
     run_log::RunLog,
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct Services {
     pub(crate) channel_pool: watch::Sender<Option<WorkPool>>,
     /// Numbers for operators.
     pub(crate) metrics: Arc<Metrics>,
+    /// What goes on, for the status page.
+    pub(crate) board: Arc<Board>,
     /// Who this worker is.
     pub(crate) identity: Identity,
     /// What the operator allows.

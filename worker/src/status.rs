@@ -1,4 +1,5 @@
-//! The status server: `/livez` (the loops turn), `/readyz` (it can take work), `/health` (as the reference's), `/metrics`, `/status`.
+//! The status server: a page for people, the same as JSON at `/status`, `/livez` (the loops turn), `/readyz` (it can take work), `/health`
+//! (as the reference's), and `/metrics`.
 //!
 //! Liveness never depends on the API or an engine: their outage must not become a restart loop. A loop that does not turn is another
 //! matter, and [`watch_over`] ends the process for it.
@@ -12,17 +13,29 @@ use std::{
     time::Duration,
 };
 
-use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use jiff::Timestamp;
 use serde_json::json;
 
 use worker_api::ApiError;
 
+use worker_drivers::Health;
+
 use crate::{
+    board::Lines,
     dispatcher::Load,
     event::{Gate, Stage},
-    metrics::Metrics,
+    services::{Identity, Services},
     telemetry::chain,
 };
+
+mod page;
 
 /// How long the loop may not turn before the process is not alive any more. It turns at least once a second.
 const STUCK_AFTER: Duration = Duration::from_mins(1);
@@ -39,7 +52,8 @@ pub(crate) struct Vitals {
 
 #[derive(Clone, Debug, Default)]
 struct Poll {
-    succeeded: bool,
+    /// When one last succeeded.
+    succeeded: Option<Timestamp>,
     error: Option<String>,
 }
 
@@ -55,13 +69,28 @@ struct Work {
 pub(crate) struct Status {
     /// What the parts say.
     pub(crate) vitals: Arc<Vitals>,
-    /// The numbers.
-    pub(crate) metrics: Arc<Metrics>,
+    /// Who they belong to, and what they count.
+    pub(crate) services: Arc<Services>,
+}
+
+/// What there is to see of a worker at one moment.
+struct Sight {
+    identity: Identity,
+    kind: &'static str,
+    api: String,
+    poll: Poll,
+    work: Work,
+    driver: Health,
+    lines: Lines,
+    uptime: Duration,
+    now: Timestamp,
 }
 
 /// Serves until its owner drops it.
 pub(crate) async fn serve(listener: tokio::net::TcpListener, status: Status) {
     let routes = Router::new()
+        .route("/", get(page))
+        .route("/status.js", get(script))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/health", get(health))
@@ -121,27 +150,89 @@ async fn health(State(status): State<Status>) -> impl IntoResponse {
     }
 }
 
+/// Nobody else's page may show this one, and it runs no script but its own.
+const GUARDS: [(HeaderName, &str); 3] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+async fn page(State(status): State<Status>) -> impl IntoResponse {
+    let html = (header::CONTENT_TYPE, "text/html; charset=utf-8");
+    ([html], GUARDS, page::render(&status.sight()))
+}
+
+async fn script() -> impl IntoResponse {
+    let javascript = (header::CONTENT_TYPE, "text/javascript; charset=utf-8");
+    ([javascript], GUARDS, page::SCRIPT)
+}
+
 async fn whole(State(status): State<Status>) -> impl IntoResponse {
-    let Poll { succeeded, error } = status.vitals.poll();
-    let Work { load, gate, stage } = status.vitals.work();
+    let Sight {
+        identity,
+        kind,
+        api,
+        poll,
+        work: Work { load, gate, stage },
+        driver,
+        lines,
+        uptime,
+        now: _,
+    } = status.sight();
     let closed = match gate {
         Gate::Open(_) => None,
         Gate::Full(reason) | Gate::Closed(reason) => Some(reason),
     };
+    let down = match driver {
+        Health::Up => None,
+        Health::Down { reason } => Some(reason),
+    };
     Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "worker": identity.worker,
+        "pool": identity.pool,
+        "driver": {"type": kind, "down_because": down},
+        "api": api,
         "stage": format!("{stage:?}").to_lowercase(),
         "flow_runs": {"held": load.lives, "starting": load.starting, "waiting": load.waiting},
         "claims_nothing_because": closed,
-        "poll": {"ever_succeeded": succeeded, "error": error},
-        "uptime_seconds": status.vitals.began.elapsed().as_secs(),
+        "poll": {"ever_succeeded": poll.succeeded.is_some(), "last_success": poll.succeeded, "error": poll.error},
+        "uptime_seconds": uptime.as_secs(),
+        "held": lines.held,
+        "ended": lines.ended,
     }))
 }
 
 async fn metrics(State(status): State<Status>) -> impl IntoResponse {
+    let Services {
+        metrics, client, ..
+    } = status.services.as_ref();
     (
         [("content-type", "text/plain; version=0.0.4")],
-        status.metrics.render(),
+        metrics.render(&client.tally()),
     )
+}
+
+// === impl Status ===
+
+impl Status {
+    fn sight(&self) -> Sight {
+        let services = &self.services;
+        Sight {
+            identity: services.identity.clone(),
+            kind: services.driver.kind().as_str(),
+            api: services.client.base_url().to_string(),
+            poll: self.vitals.poll(),
+            work: self.vitals.work(),
+            driver: services.driver.health().borrow().clone(),
+            lines: services.board.read(),
+            uptime: self.vitals.began.elapsed(),
+            now: Timestamp::now(),
+        }
+    }
 }
 
 // === impl Vitals ===
@@ -169,7 +260,7 @@ impl Vitals {
 
     pub(crate) fn poll_succeeded(&self) {
         *self.poll.lock().unwrap_or_else(PoisonError::into_inner) = Poll {
-            succeeded: true,
+            succeeded: Some(Timestamp::now()),
             error: None,
         };
     }
@@ -212,7 +303,9 @@ impl Vitals {
         }
         match work.gate {
             Gate::Closed(reason) if work.load.lives == 0 => Some(reason),
-            _ => (!succeeded).then(|| "the work pool was not polled yet".to_owned()),
+            _ => succeeded
+                .is_none()
+                .then(|| "the work pool was not polled yet".to_owned()),
         }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) async fn watch(
     entry: Entry,
     handle: &Handle,
 ) -> Option<Watched> {
-    let from = entry.output;
+    let (from, claimed) = (entry.output, entry.claimed);
     // The end may have come before this life could be told of it: before its line existed, or before a restart. And after a restart a driver
     // wants to be asked this before anything else.
     let first = ask(services, handle).await;
@@ -68,7 +68,7 @@ pub(crate) async fn watch(
     let safe = output.delivered().await;
     let (tail, read) = output.into_tail();
     let delivered = if safe { read } else { from };
-    services.metrics.finished(&outcome);
+    services.metrics.finished(&outcome, claimed);
     Some(Watched {
         end: End::Job {
             outcome,
@@ -115,7 +115,14 @@ async fn end_of(
                 }
                 // The snapshot may be older than the job, so the engine is asked about this one.
                 Told::Observed(Observation::Absent) => answer = ask(services, handle).await,
-                // A phase on the way is no end, and an order is read at the top of the loop.
+                // A phase on the way is no end; people like to see it.
+                Told::Observed(Observation::Phase(key, Phase::Pending(reason))) if key == handle.key => {
+                    services.board.waits_for(key, reason.as_deref());
+                }
+                Told::Observed(Observation::Phase(key, Phase::Running)) if key == handle.key => {
+                    services.board.waits_for(key, None);
+                }
+                // An order is read at the top of the loop.
                 Told::Observed(Observation::Phase(..)) | Told::Ordered => {}
             },
             () = remind => answer = ask(services, handle).await,

@@ -61,6 +61,8 @@ pub(crate) async fn run(
         parts,
         left: 0,
     };
+    let health = turning.examined();
+    turning.take(health);
     turning.take(Event::Recovered(left));
     let farewell = turning.turn(stages_rx).await;
     // Heartbeats go on until the last lines are sent; then everything ends with the loop.
@@ -103,10 +105,13 @@ impl Loop {
                 Some(stage) = stages_rx.recv() => Event::Shutdown(stage),
                 ended = self.lives.ended() => self.buried(ended),
                 Some(event) = self.wires.events_rx.recv() => event,
-                Some(event) = self.job_events.next() => Event::Job(event),
-                Ok(()) = self.health_rx.changed() => {
-                    Event::Driver(self.health_rx.borrow_and_update().clone())
+                Some(event) = self.job_events.next() => {
+                    if matches!(event, JobEvent::WatchLost { .. }) {
+                        self.services.metrics.watch_lost();
+                    }
+                    Event::Job(event)
                 }
+                Ok(()) = self.health_rx.changed() => self.examined(),
                 error = self.parts.hopeless() => return Err(error),
                 _ = tick.tick() => {
                     self.parts.check()?;
@@ -136,7 +141,7 @@ impl Loop {
             gate.clone(),
             self.dispatcher.stage(),
         );
-        self.services.metrics.load(self.dispatcher.load());
+        self.services.metrics.load(self.dispatcher.load(), &gate);
         self.wires.gate_tx.send_if_modified(|now| {
             let changed = *now != gate;
             *now = gate;
@@ -155,6 +160,7 @@ impl Loop {
                 self.lives.spawn(id, Box::pin(future.instrument(span)));
             }
             Command::Resume(entry) => {
+                self.services.metrics.resumed();
                 let id = FlowRunId(entry.key.flow_run);
                 let span = tracing::info_span!("flow_run", %id, name = %shown(&entry.name));
                 let (services, mut line) = self.put_in_reins(id);
@@ -176,6 +182,12 @@ impl Loop {
                 drop(self.wires.ours_tx.try_send(ours));
             }
         }
+    }
+
+    fn examined(&mut self) -> Event {
+        let health = self.health_rx.borrow_and_update().clone();
+        self.services.metrics.driver(&health);
+        Event::Driver(health)
     }
 
     fn put_in_reins(&mut self, id: FlowRunId) -> (Arc<Services>, line::Line) {

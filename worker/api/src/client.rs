@@ -16,7 +16,7 @@ use url::Url;
 use worker_config::Secret;
 
 pub use self::options::{ClientBuildError, ClientOptions};
-use crate::{Credential, RetryPolicy, csrf::Csrf, transport, types::WorkerId};
+use crate::{Credential, RetryPolicy, csrf::Csrf, tally::Tally, transport, types::WorkerId};
 
 /// Speaks to one Prefect API.
 ///
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     /// Whether any answer ever came: only then can a connection be stale.
     pub(crate) answered: AtomicBool,
     pub(crate) in_flight: Semaphore,
+    /// How requests were answered.
+    pub(crate) tally: Tally,
     /// What must not appear in an error that quotes a server.
     secrets: Vec<Secret>,
 }
@@ -100,6 +102,7 @@ impl Client {
             worker_id: OnceLock::new(),
             answered: AtomicBool::new(false),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
+            tally: Tally::default(),
             secrets,
         };
         Ok(Self {
@@ -131,6 +134,11 @@ impl Client {
     /// Whether this is Prefect Cloud.
     pub fn is_cloud(&self) -> bool {
         self.shared.cloud
+    }
+
+    /// How many tries of requests were answered how since the client was made: by the class of the status, as `2xx`, and `none`.
+    pub fn tally(&self) -> Vec<(&'static str, u64)> {
+        self.shared.tally.read()
     }
 
     /// The id that the server gave this worker in answer to a heartbeat; only Prefect Cloud does.

@@ -13,6 +13,7 @@ mod csrf;
 mod request;
 mod routes;
 mod socket;
+mod tally;
 #[cfg(test)]
 mod testing;
 mod transport;

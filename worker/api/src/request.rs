@@ -212,7 +212,10 @@ impl Client {
         let permit = self.shared.in_flight.acquire().await;
         let result = timeout(limit, self.exchange(what, request))
             .await
-            .unwrap_or_else(|_| Err(no_answer(what, limit)));
+            .unwrap_or_else(|_| {
+                self.shared.tally.lost();
+                Err(no_answer(what, limit))
+            });
         drop(permit);
         result
     }
@@ -279,7 +282,9 @@ impl Client {
                 .http
                 .execute(next)
                 .await
+                .inspect_err(|_| self.shared.tally.lost())
                 .map_err(|error| self.lost(what, &error))?;
+            self.shared.tally.answered(response.status());
             self.shared.answered.store(true, Ordering::Relaxed);
             if let Some(url) = redirect(&sent, &response) {
                 next = sent;

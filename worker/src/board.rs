@@ -1,0 +1,165 @@
+//! What goes on with each flow run, for whoever looks at the status page. Lives write on it as they go; nothing is decided by it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+use worker_drivers::{Outcome, RunKey};
+
+use crate::journal::{End, Entry, NotStarted, Step, Stopped};
+
+/// How many ended flow runs stay to be seen. A page of them; the API has them all.
+const ENDS: usize = 20;
+
+/// The board of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    lines: Mutex<Lines>,
+}
+
+/// Everything on it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Lines {
+    /// Flow runs with a life here.
+    pub(crate) held: BTreeMap<Uuid, Held>,
+    /// Those that ended last, the latest first.
+    pub(crate) ended: VecDeque<Ended>,
+}
+
+/// One flow run that is held.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Held {
+    /// Its name.
+    pub(crate) name: String,
+    /// Which attempt at it.
+    pub(crate) attempt: u32,
+    /// How far it has come.
+    pub(crate) phase: &'static str,
+    /// What it waits for, where the engine says so.
+    pub(crate) reason: Option<String>,
+    /// When it was claimed.
+    pub(crate) claimed: Timestamp,
+    /// Where it runs, as Prefect is told.
+    pub(crate) infrastructure: Option<String>,
+}
+
+/// One flow run whose attempt is over.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Ended {
+    /// The flow run.
+    pub(crate) id: Uuid,
+    /// Its name.
+    pub(crate) name: String,
+    /// How it ended.
+    pub(crate) how: String,
+    /// When.
+    pub(crate) at: Timestamp,
+}
+
+// === impl Board ===
+
+impl Board {
+    /// A life has come to another step, which its entry says.
+    pub(crate) fn moved(&self, entry: &Entry) {
+        let held = Held {
+            name: entry.name.clone(),
+            attempt: entry.key.attempt,
+            phase: phase(&entry.step),
+            reason: None,
+            claimed: entry.claimed,
+            infrastructure: entry
+                .handle
+                .as_ref()
+                .map(|one| one.infrastructure_id.clone()),
+        };
+        self.lock().held.insert(entry.key.flow_run, held);
+    }
+
+    /// The engine says what a job waits for; none: it runs.
+    pub(crate) fn waits_for(&self, key: RunKey, reason: Option<&str>) {
+        if let Some(held) = self.lock().held.get_mut(&key.flow_run) {
+            held.phase = if reason.is_some() {
+                "pending"
+            } else {
+                "running"
+            };
+            held.reason = reason.map(str::to_owned);
+        }
+    }
+
+    /// A life is over.
+    pub(crate) fn left(&self, entry: &Entry) {
+        let mut lines = self.lock();
+        lines.held.remove(&entry.key.flow_run);
+        let Step::Over(end) = &entry.step else {
+            return;
+        };
+        lines.ended.push_front(Ended {
+            id: entry.key.flow_run,
+            name: entry.name.clone(),
+            how: in_words(end),
+            at: Timestamp::now(),
+        });
+        lines.ended.truncate(ENDS);
+    }
+
+    /// A copy of everything on it.
+    pub(crate) fn read(&self) -> Lines {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn phase(step: &Step) -> &'static str {
+    match step {
+        Step::Claiming => "claiming",
+        Step::Claimed => "preparing",
+        Step::Submitting => "starting",
+        Step::Submitted => "running",
+        Step::Over(_) => "reporting",
+    }
+}
+
+/// How an attempt ended, in a line. What a job wrote is not quoted: it may be anything.
+fn in_words(end: &End) -> String {
+    match end {
+        End::Job {
+            outcome, stopped, ..
+        } => {
+            let by_us = match stopped {
+                Stopped::No => "",
+                Stopped::Cancelled => ", cancelled",
+                Stopped::Shutdown => ", stopped with the worker",
+            };
+            format!("{}{by_us}", outcome_in_words(outcome))
+        }
+        End::NotStarted(NotStarted::Failed(why)) => format!("not started: {why}"),
+        End::NotStarted(NotStarted::Cancelled) => "cancelled before it started".to_owned(),
+        End::NotStarted(NotStarted::NotOurs) => "taken by somebody else".to_owned(),
+        End::NotStarted(NotStarted::DeploymentGone(id)) => {
+            format!("not started: its deployment {id} was deleted")
+        }
+        End::NotStarted(NotStarted::PutBack(why)) => format!("put back: {why}"),
+    }
+}
+
+fn outcome_in_words(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Exited { code, .. } => format!("exit code {code}"),
+        Outcome::Signalled { signal, .. } => format!("ended by signal {signal}"),
+        Outcome::OutOfMemory { .. } => "out of memory".to_owned(),
+        Outcome::NeverStarted { reason } => format!("never started: {reason}"),
+        Outcome::Lost { reason } => format!("lost: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+use std::collections::{BTreeMap, VecDeque};
+
+use uuid::Uuid;
+
+use worker_drivers::Owner;
+
+use super::*;
+use crate::{
+    board::{Ended, Held},
+    dispatcher::Load,
+    services::Identity,
+};
+
+fn sight() -> Sight {
+    Sight {
+        identity: Identity {
+            worker: "w-1".to_owned(),
+            pool: "demo".to_owned(),
+            owner: Owner("demo/w-1".to_owned()),
+        },
+        kind: "docker",
+        api: "http://127.0.0.1:4200/api".to_owned(),
+        poll: Poll::default(),
+        work: Work {
+            load: Load {
+                lives: 3,
+                starting: 1,
+                waiting: 0,
+            },
+            gate: Gate::Open(2),
+            stage: Stage::Working,
+        },
+        driver: Health::Up,
+        lines: Lines {
+            held: BTreeMap::from([(
+                Uuid::from_u128(7),
+                Held {
+                    name: "<script>alert(1)</script>".to_owned(),
+                    attempt: 2,
+                    phase: "pending",
+                    reason: Some("pulling image 'flows:1'".to_owned()),
+                    claimed: Timestamp::UNIX_EPOCH,
+                    infrastructure: None,
+                },
+            )]),
+            ended: VecDeque::from([Ended {
+                id: Uuid::from_u128(8),
+                name: "quick-bison".to_owned(),
+                how: "exit code 3".to_owned(),
+                at: Timestamp::UNIX_EPOCH,
+            }]),
+        },
+        uptime: Duration::from_secs(3661),
+        now: "1970-01-02T01:00:00Z".parse().expect("a time"),
+    }
+}
+
+#[test]
+fn the_page_says_what_runs_what_ended_and_why_nothing_is_taken() {
+    let page = render(&sight());
+    for said in [
+        "takes flow runs",
+        "pending: pulling image &#39;flows:1&#39;",
+        "(attempt 2)",
+        "exit code 3",
+        "1 d 1 h ago",
+        "1 h 1 min",
+        "2 running, 1 starting",
+        "none has succeeded yet",
+    ] {
+        assert!(
+            page.contains(said) || page.contains(&said.replace("&#39;", "'")),
+            "{said} is not in {page}"
+        );
+    }
+    let mut closed = sight();
+    closed.work.gate = Gate::Closed("the work pool is paused".to_owned());
+    assert!(render(&closed).contains("takes nothing: the work pool is paused"));
+}
+
+#[test]
+fn a_name_that_people_chose_is_no_markup() {
+    let page = render(&sight());
+    assert!(!page.contains("<script>alert"), "{page}");
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
+}
