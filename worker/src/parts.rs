@@ -362,7 +362,7 @@ async fn serve_status(settings: &Settings, status: Status) -> Result<Option<Part
         .await
         .map_err(|source| WorkerError::Status { address, source })?;
     let address = listener.local_addr().unwrap_or(address);
-    tracing::info!(%address, "serving a status page, /status, /livez, /readyz, /health and /metrics");
+    tracing::info!(%address, "serving /livez, /readyz, /health, /metrics, /status, and a page at /");
     Ok(Some((
         "status",
         task::spawn("status", status::serve(listener, status)),

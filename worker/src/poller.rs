@@ -156,6 +156,7 @@ impl Poller {
     async fn show(&self, cadence: &mut Cadence) {
         match self.due_before(Timestamp::now(), 0).await {
             Ok(_) => {
+                self.metrics.polled(Some(0));
                 self.vitals.poll_succeeded();
                 cadence.shown(Instant::now());
             }
