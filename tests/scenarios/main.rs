@@ -11,6 +11,7 @@ mod sockets;
 mod stage;
 mod together;
 mod usage;
+mod watching;
 mod wrong_job;
 mod wrong_place;
 mod wrong_pool;

@@ -28,7 +28,9 @@ pub(crate) fn init(logging: &LoggingSettings) {
         .with(filter_fn(tells_no_secret));
     // A second initialisation only happens when commands call each other in a test; the first one stands.
     drop(if logging.json {
-        registry.with(lines.json().flatten_event(true)).try_init()
+        // A line is in one span at most, that of its flow run.
+        let lines = lines.json().flatten_event(true).with_span_list(false);
+        registry.with(lines).try_init()
     } else {
         registry
             .with(lines.with_ansi(std::io::stderr().is_terminal()))

@@ -153,8 +153,7 @@ impl Loop {
         match command {
             Command::Start { scheduled, seen } => {
                 let id = scheduled.flow_run.id;
-                let span =
-                    tracing::info_span!("flow_run", %id, name = %shown(&scheduled.flow_run.name));
+                let span = span(id, &scheduled.flow_run.name);
                 let (services, mut line) = self.put_in_reins(id);
                 let future = async move { run::live(&services, &mut line, *scheduled, seen).await };
                 self.lives.spawn(id, Box::pin(future.instrument(span)));
@@ -162,7 +161,7 @@ impl Loop {
             Command::Resume(entry) => {
                 self.services.metrics.resumed();
                 let id = FlowRunId(entry.key.flow_run);
-                let span = tracing::info_span!("flow_run", %id, name = %shown(&entry.name));
+                let span = span(id, &entry.name);
                 let (services, mut line) = self.put_in_reins(id);
                 let future = async move { run::resume(&services, &mut line, *entry).await };
                 self.lives.spawn(id, Box::pin(future.instrument(span)));
@@ -213,4 +212,9 @@ impl Loop {
         }
         Event::Ended(tag)
     }
+}
+
+/// What each line about a flow run carries. Its fields are named so that a line of JSON says whose id it is.
+fn span(id: FlowRunId, name: &str) -> tracing::Span {
+    tracing::info_span!("run", flow_run_id = %id, flow_run_name = %shown(name))
 }
