@@ -176,7 +176,8 @@ impl Step {
             Value::Null => Map::new(),
             _ => return Err(unknown()),
         };
-        let id = inputs.get("id").and_then(Value::as_str).map(str::to_owned);
+        let id = inputs.get("id").and_then(Value::as_str);
+        let id = id.filter(|id| !id.is_empty()).map(str::to_owned);
         for about in ABOUT {
             inputs.shift_remove(about);
         }
