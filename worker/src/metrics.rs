@@ -13,7 +13,7 @@ use worker_api::{
 };
 use worker_drivers::Outcome;
 
-use crate::dispatcher::Load;
+use crate::{disk::Space, dispatcher::Load};
 
 /// All numbers of one worker.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ pub(crate) struct Metrics {
     heartbeats: IntCounterVec,
     lives: IntGaugeVec,
     slots_limit: IntGauge,
+    disk_free: IntGaugeVec,
     process: ProcessGauges,
 }
 
@@ -77,6 +78,14 @@ impl Metrics {
                 "slots_limit",
                 "The worker's limit on flow runs; 0 for none.",
             ),
+            disk_free: IntGaugeVec::new(
+                Opts::new(
+                    "disk_free_bytes",
+                    "Room on the disks of state and workspaces.",
+                ),
+                &["directory"],
+            )
+            .expect("the name is legal"),
             process: ProcessGauges {
                 resident: gauge("process_resident_memory_bytes", "Resident memory."),
                 threads: gauge("process_threads", "Threads."),
@@ -173,6 +182,14 @@ impl Metrics {
         );
     }
 
+    pub(crate) fn disks(&self, spaces: &[Space]) {
+        for space in spaces {
+            self.disk_free
+                .with_label_values(&[space.what])
+                .set(i64::try_from(space.free).unwrap_or(i64::MAX));
+        }
+    }
+
     fn register(&self) {
         let Self {
             registry,
@@ -185,6 +202,7 @@ impl Metrics {
             heartbeats,
             lives,
             slots_limit,
+            disk_free,
             process:
                 ProcessGauges {
                     resident,
@@ -192,7 +210,7 @@ impl Metrics {
                     open_files,
                 },
         } = self;
-        let all: [Box<dyn prometheus::core::Collector>; 12] = [
+        let all: [Box<dyn prometheus::core::Collector>; 13] = [
             Box::new(polls.clone()),
             Box::new(claims.clone()),
             Box::new(schedule_lag.clone()),
@@ -202,6 +220,7 @@ impl Metrics {
             Box::new(heartbeats.clone()),
             Box::new(lives.clone()),
             Box::new(slots_limit.clone()),
+            Box::new(disk_free.clone()),
             Box::new(resident.clone()),
             Box::new(threads.clone()),
             Box::new(open_files.clone()),

@@ -1,9 +1,41 @@
-//! Amounts of disk space as people write them.
+//! Amounts of disk space as people write them, and whether a disk has that much.
+
+use std::fmt;
 
 use super::DiskFloor;
 
 /// What would be right, for errors.
 pub(super) const EXPECTED: &str = "must be a number of bytes, one with a unit as in 500MB or 2GiB, or a share of the disk as in 5%";
+
+// === impl DiskFloor ===
+
+impl DiskFloor {
+    /// How many bytes that is of a disk with `whole` bytes.
+    pub fn of(self, whole: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a share of a disk is a rough number, which is not negative"
+            )]
+            Self::Percent(percent) => (whole as f64 * percent / 100.0) as u64,
+        }
+    }
+}
+
+/// `500 MB`, `5 % of it`.
+impl fmt::Display for DiskFloor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "{} MB", bytes.div_ceil(1_000_000)),
+            Self::Percent(percent) => write!(f, "{percent} % of it"),
+        }
+    }
+}
+
+// === functions ===
 
 /// Reads `500000000`, `500MB`, `1.5 GiB` or, as a share of the disk, `5%`.
 pub(super) fn parse(text: &str) -> Option<DiskFloor> {
@@ -52,6 +84,14 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_floor_is_so_much_of_a_disk() {
+        assert_eq!(DiskFloor::Bytes(7).of(100), 7);
+        assert_eq!(DiskFloor::Percent(5.0).of(1000), 50);
+        assert_eq!(DiskFloor::Bytes(500_000_000).to_string(), "500 MB");
+        assert_eq!(DiskFloor::Percent(2.5).to_string(), "2.5 % of it");
+    }
 
     #[test]
     fn space_is_read_in_bytes_units_and_shares() {

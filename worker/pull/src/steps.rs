@@ -209,6 +209,20 @@ impl Step {
         found
     }
 
+    /// Whether it reads files of this machine, which are the job's own where that has the same disk.
+    pub fn is_local(&self) -> bool {
+        let text = |input: &str| self.inputs.get(input).and_then(Value::as_str);
+        let starts = |text: Option<&str>, with: &[&str]| {
+            text.is_some_and(|text| with.iter().any(|start| text.starts_with(start)))
+        };
+        match self.sort {
+            Sort::GitClone => starts(text("repository"), &["file://", "/", ".", "~"]),
+            Sort::PullFromRemoteStorage => starts(text("url"), &["file://", "local://"]),
+            Sort::PullWithBlock => text("block_type_slug") == Some("local-file-system"),
+            _ => false,
+        }
+    }
+
     /// Whether it puts files into the directory that it runs in.
     fn writes(&self) -> bool {
         !matches!(self.sort, Sort::SetWorkingDirectory) && !self.sort.needs_interpreter()
