@@ -14,6 +14,7 @@ mod layers;
 mod prefect;
 mod read;
 mod sources;
+mod space;
 
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
@@ -43,6 +44,8 @@ pub struct Settings {
     pub process: ProcessSettings,
     /// Docker containers.
     pub docker: DockerSettings,
+    /// How code gets to jobs.
+    pub pull: PullSettings,
     /// What a job may ask for.
     pub policy: Policy,
     /// Every Prefect setting that somebody set (no defaults), under its canonical `PREFECT_…` name and in the
@@ -183,6 +186,46 @@ pub struct DockerSettings {
     pub hide_environment: bool,
 }
 
+/// How code gets to jobs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PullSettings {
+    /// Who runs pull steps, where neither pool nor deployment says it.
+    pub mode: PullMode,
+    /// Where workspaces are made; each worker has a directory of its own below it. None: in its state directory.
+    pub workspaces: Option<PathBuf>,
+    /// How much of the disk must be free that workspaces and state are on; with less, nothing is claimed.
+    pub disk_floor: DiskFloor,
+    /// How long a server may be silent.
+    pub stall: Duration,
+    /// How long all pull steps of a flow run may take together.
+    pub timeout: Duration,
+    /// How long a mirror of a repository is kept that nobody asks for.
+    pub cache_age: Duration,
+    /// How many bytes all mirrors may take together before the oldest go.
+    pub cache_size: u64,
+}
+
+/// Who runs pull steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PullMode {
+    /// This worker, or the flow run fails.
+    Worker,
+    /// The job, as with the reference.
+    Job,
+    /// This worker where it knows every step and can hand the code over, else the job.
+    #[default]
+    Auto,
+}
+
+/// How much of a disk must be free.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DiskFloor {
+    /// So many bytes.
+    Bytes(u64),
+    /// So much of the whole, in percent.
+    Percent(f64),
+}
+
 /// Where settings are written, what they say, and what is wrong with it.
 #[derive(Debug, Default)]
 struct Notes {
@@ -198,6 +241,29 @@ struct Written {
     place: String,
     /// What a relative path in it is relative to.
     base: PathBuf,
+}
+
+// === impl PullMode ===
+
+impl PullMode {
+    /// The word that people write.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Job => "job",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+impl std::str::FromStr for PullMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = [Self::Worker, Self::Job, Self::Auto];
+        let found = known.into_iter().find(|mode| mode.as_str() == text);
+        found.ok_or_else(|| "must be worker, job or auto".to_owned())
+    }
 }
 
 /// Reads every source and makes settings of them.

@@ -5,6 +5,7 @@ mod crash;
 mod exec;
 mod faults;
 mod outage;
+mod pull;
 mod scene;
 mod secrets;
 mod sockets;

@@ -11,9 +11,11 @@ use std::{
 use tokio::time::Instant;
 
 use worker_api::types::{FlowRunId, ScheduledFlowRun};
+use worker_config::settings::DiskFloor;
 use worker_drivers::{Health, JobEvent, RunKey};
 
 use crate::{
+    disk::Space,
     event::{Command, Event, Gate, Observation, Order, Seen, Stage},
     journal::Entry,
 };
@@ -39,6 +41,7 @@ pub(crate) struct Dispatcher {
     stage_since: Option<Instant>,
     driver_down: Option<String>,
     pool_closed: Option<String>,
+    disk_low: Option<String>,
     polled: bool,
 }
 
@@ -53,6 +56,8 @@ pub(crate) struct Limits {
     pub(crate) drain: Option<Duration>,
     /// How long a job may take to end once it was asked to.
     pub(crate) stop_grace: Duration,
+    /// How much room there must be for more work.
+    pub(crate) disk_floor: DiskFloor,
     /// Whether one poll is all.
     pub(crate) run_once: bool,
 }
@@ -92,6 +97,7 @@ impl Dispatcher {
             stage_since: None,
             driver_down: None,
             pool_closed: Some("the work pool was not reached yet".to_owned()),
+            disk_low: None,
             polled: false,
         }
     }
@@ -132,6 +138,7 @@ impl Dispatcher {
                 };
             }
             Event::Pool(closed) => self.pool_closed = closed,
+            Event::Disks(spaces) => self.look_at(&spaces, &mut commands),
             Event::Shutdown(stage) => self.enter(stage, now, &mut commands),
             Event::Tick => {}
         }
@@ -145,7 +152,8 @@ impl Dispatcher {
         if self.stage > Stage::Working {
             return Gate::Closed("the worker is shutting down".to_owned());
         }
-        if let Some(reason) = self.driver_down.as_ref().or(self.pool_closed.as_ref()) {
+        let reasons = [&self.driver_down, &self.pool_closed, &self.disk_low];
+        if let Some(reason) = reasons.into_iter().flatten().next() {
             return Gate::Closed(reason.clone());
         }
         if self.limits.run_once && self.polled {
@@ -222,7 +230,32 @@ impl Dispatcher {
         }
     }
 
+    /// With too little room, nothing more is begun: what runs may need what is left.
+    fn look_at(&mut self, spaces: &[Space], commands: &mut Vec<Command>) {
+        let floor = self.limits.disk_floor;
+        let low = spaces
+            .iter()
+            .find(|space| space.free < floor.of(space.whole));
+        let reason = low.map(|space| {
+            let directory = space.directory.display();
+            format!("less than {floor} is free on the disk of {directory}")
+        });
+        if reason != self.disk_low {
+            commands.push(Command::Warn(match (&reason, low) {
+                (Some(reason), Some(space)) => format!(
+                    "claiming nothing: {reason}, {} MB; make room, or set another pull.disk_floor",
+                    space.free / 1_000_000
+                ),
+                _ => "claiming again: the disk has room".to_owned(),
+            }));
+            self.disk_low = reason;
+        }
+    }
+
     fn admit(&mut self, now: Instant, commands: &mut Vec<Command>) {
+        if self.disk_low.is_some() {
+            return;
+        }
         while self.starting() < self.limits.starting
             && self
                 .limits

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use worker_api::types::{FlowRunId, ScheduledFlowRun};
 use worker_drivers::{Health, JobEvent, RunKey};
 
-use crate::journal::Entry;
+use crate::{disk::Space, journal::Entry};
 
 /// Something the loop learns.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(crate) enum Event {
     Driver(Health),
     /// Whether the pool can be served has changed; why not, if it cannot.
     Pool(Option<String>),
+    /// How much room there is on the disks that matter.
+    Disks(Vec<Space>),
     /// Shutdown has come to a stage.
     Shutdown(Stage),
     /// Nothing happened for a while; time passed.
@@ -62,6 +64,8 @@ pub(crate) enum Command {
     Observe(FlowRunId, Observation),
     /// Tell a life to end its job.
     Order(FlowRunId, Order),
+    /// Tell the operator.
+    Warn(String),
     /// Ask the server which of these are to be cancelled.
     LookForCancelled(Vec<FlowRunId>),
 }

@@ -8,6 +8,7 @@ mod channel;
 mod claim;
 mod cli;
 mod deploy;
+mod disk;
 mod dispatcher;
 mod embedded;
 mod emitter;

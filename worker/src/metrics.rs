@@ -14,7 +14,7 @@ use worker_api::{
 };
 use worker_drivers::{Health, Outcome};
 
-use crate::{dispatcher::Load, event::Gate};
+use crate::{disk::Space, dispatcher::Load, event::Gate};
 
 /// All numbers of one worker.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ struct Acquisition {
     poll_interval: Gauge,
     takes_work: IntGauge,
     slots_limit: IntGauge,
+    disk_free: IntGaugeVec,
     flow_runs: IntGaugeVec,
     claims: IntCounterVec,
     schedule_lag: Histogram,
@@ -161,6 +162,15 @@ impl Metrics {
             .set(i64::from(matches!(gate, Gate::Open(_))));
     }
 
+    pub(crate) fn disks(&self, spaces: &[Space]) {
+        for space in spaces {
+            self.acquisition
+                .disk_free
+                .with_label_values(&[space.what])
+                .set(i64::try_from(space.free).unwrap_or(i64::MAX));
+        }
+    }
+
     /// What was set up: the limit on flow runs and the time between polls.
     pub(crate) fn set_up(&self, slots: Option<usize>, interval: Duration) {
         self.acquisition.slots_limit.set(slots.map_or(0, whole));
@@ -235,6 +245,11 @@ impl Acquisition {
             slots_limit: make.gauge(
                 "slots_limit",
                 "The worker's limit on flow runs; 0 for none.",
+            ),
+            disk_free: make.gauges(
+                "disk_free_bytes",
+                "Room on the disks of state and workspaces.",
+                "directory",
             ),
             flow_runs: make.gauges("flow_runs", "Flow runs held, by phase.", "phase"),
             claims: make.counters("claims_total", "Proposals of PENDING.", "result"),

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::Instant,
+};
 
 use worker_api::{Client, types::FlowRunId};
 use worker_config::settings::Settings;
@@ -11,9 +14,10 @@ use worker_drivers::{Driver, Owner};
 use crate::{
     cancellation::Lookout,
     channel,
+    disk::Disks,
     dispatcher::{Dispatcher, Limits},
     emitter::{self, Emitter},
-    event::{Event, Gate},
+    event::{Command, Event, Gate},
     fresh::Fresh,
     heartbeat::{Heart, PoolError, PoolWish},
     journal::{Entry, Journal, JournalError},
@@ -136,12 +140,22 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     let puller = Puller::new(&setup.settings)?;
     let services = services(&setup, journal, voices, puller);
     let services = Arc::new(services);
-    let dispatcher = Dispatcher::new(limits(&setup.settings));
+    let mut dispatcher = Dispatcher::new(limits(&setup.settings));
     services.metrics.set_up(
         limits(&setup.settings).slots,
         setup.settings.worker.query_interval,
     );
     let (events_tx, events_rx) = mpsc::channel(EVENTS);
+    let disks = disks(&setup);
+    let spaces = disks.look().await;
+    services.metrics.disks(&spaces);
+    for command in dispatcher.handle(Event::Disks(spaces), Instant::now()) {
+        if let Command::Warn(what) = command {
+            tracing::warn!("{what}");
+        }
+    }
+    let watching = disks.watch(Arc::clone(&services.metrics), events_tx.clone());
+    must_live.push(("disks", task::spawn("disks", watching)));
     let (gate_tx, gate_rx) = watch::channel(dispatcher.gate());
     let (ours_tx, ours_rx) = mpsc::channel(1);
     let vitals = Arc::new(Vitals::new());
@@ -328,6 +342,13 @@ fn services(
     }
 }
 
+fn disks(setup: &Setup) -> Disks {
+    Disks {
+        state: setup.settings.worker.state_dir.clone(),
+        workspaces: setup.state_dir.workspaces(),
+    }
+}
+
 fn limits(settings: &Settings) -> Limits {
     let worker = &settings.worker;
     Limits {
@@ -336,6 +357,7 @@ fn limits(settings: &Settings) -> Limits {
         drain: worker.drain_timeout,
         run_once: worker.run_once,
         stop_grace: worker.stop_grace,
+        disk_floor: settings.pull.disk_floor,
     }
 }
 

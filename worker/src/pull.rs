@@ -3,12 +3,15 @@
 //! The worker runs the steps itself, with the crate `worker-pull`, when that knows every one of them; else it leaves them all to the job, and says
 //! so in the flow run's log. This is the seam: what a flow run has to do with pulling is here, and nothing else.
 
+mod plan;
+mod stored;
+mod workspace;
+
 use std::{
-    fs::DirBuilder,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -16,15 +19,24 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use worker_api::types::{Deployment, FlowRunId, LogEntry, LogLevel, PullStep};
-use worker_config::{DriverKind, settings::Settings, template::Lookups};
-use worker_drivers::{Environment, RunKey, subprocess};
+use worker_config::{
+    DriverKind,
+    settings::{PullMode, Settings},
+    template::Lookups,
+};
+use worker_drivers::{Environment, subprocess};
 use worker_pull::{
     Operation, Retry,
     blob::{Ambient, Terms},
     git::{self, BuildError, Git},
-    steps::{self, Level, Outside, Pulled, Runner, Shell, Step, StepFailed, Unsupported},
+    steps::{self, Level, Outside, Pulled, Runner, Shell, Step, Unsupported},
 };
 
+pub(crate) use self::{plan::Wish, stored::step as stored_step};
+use self::{
+    plan::{Outlook, Verdict},
+    workspace::in_path,
+};
 use crate::{
     emitter::Taken,
     journal::{Entry, NotStarted, Reporter},
@@ -53,10 +65,11 @@ pub(crate) struct Puller {
     python: Option<PathBuf>,
     /// The environment of this process, of which jobs may get a part.
     environment: Environment,
+    /// Who runs pull steps, where no job variable says it.
+    pub(crate) mode: PullMode,
+    /// How long the steps of a flow run may take together.
+    timeout: Duration,
 }
-
-/// How long a blob store may be silent.
-const STALL: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Lines of progress that wait to be sent. They are said at most every few seconds.
 const MOST_WAITING: usize = 64;
@@ -96,9 +109,11 @@ impl Puller {
         });
         Ok(Self {
             git: Git::new(git_options(settings))?,
-            terms: terms(),
+            terms: terms(settings),
             python: settings.process.python.clone(),
             environment: Environment(texts.collect()),
+            mode: settings.pull.mode,
+            timeout: settings.pull.timeout,
         })
     }
 
@@ -121,8 +136,14 @@ pub(crate) fn git_options(settings: &Settings) -> git::Options {
     let ssh = ssh.and_then(|line| shlex::split(&line));
     git::Options {
         cache: settings.worker.state_dir.join("git"),
-        bounds: git::Bounds::default(),
-        patience: git::Patience::default(),
+        bounds: git::Bounds {
+            age: settings.pull.cache_age,
+            size: settings.pull.cache_size,
+        },
+        patience: git::Patience {
+            stall: settings.pull.stall,
+            whole: settings.pull.timeout,
+        },
         certificates: settings.api.ssl_cert_file.clone(),
         ssh: ssh
             .filter(|words| !words.is_empty())
@@ -131,10 +152,10 @@ pub(crate) fn git_options(settings: &Settings) -> git::Options {
 }
 
 /// On what terms blobs are fetched by whatever pulls.
-pub(crate) fn terms() -> Terms {
+pub(crate) fn terms(settings: &Settings) -> Terms {
     Terms {
         ambient: Ambient::of_process(),
-        stall: STALL,
+        stall: settings.pull.stall,
         retry: Retry::default(),
     }
 }
@@ -188,24 +209,47 @@ impl Told<'_> {
     }
 }
 
-/// Gets the code of a deployment, by its pull steps or from its path. `job` is the environment that the job will have.
+/// What a flow run wants to have pulled.
+pub(crate) struct Asked<'a> {
+    pub(crate) deployment: &'a Deployment,
+    /// The environment that the job will have.
+    pub(crate) job: &'a Environment,
+    /// Who is to run the steps.
+    pub(crate) wish: Wish,
+    /// Whether the job has a command of its own that runs Prefect's engine.
+    pub(crate) delegated: bool,
+}
+
+/// Gets the code of a deployment, by its pull steps, its storage block or from its path; or leaves that to the job.
 pub(crate) async fn pull(
     services: &Services,
     line: &mut Line,
     entry: &mut Entry,
-    deployment: &Deployment,
-    job: &Environment,
+    asked: Asked<'_>,
 ) -> Result<Code, NotStarted> {
+    let Asked {
+        deployment,
+        job,
+        wish,
+        delegated,
+    } = asked;
+    let inside = services.driver.kind() != DriverKind::Process;
+    let outlook = Outlook::of(deployment, inside, delegated);
+    match outlook.judge(wish) {
+        Verdict::Nothing if delegated => return Ok(Code::InPlace),
+        Verdict::Nothing if inside || wish.mode == PullMode::Job => {
+            return Ok(match entry.reporter {
+                Reporter::Engine => Code::LeftToJob,
+                Reporter::Worker { failed: _ } => Code::InPlace,
+            });
+        }
+        Verdict::Nothing => return in_path(deployment.path.as_deref()),
+        Verdict::Worker => {}
+        verdict => return leave(services, entry, outlook, verdict).await,
+    }
     let id = FlowRunId(entry.key.flow_run);
     let written = deployment.pull_steps.iter().flatten().enumerate();
     let written: Vec<_> = written.filter(|(_, step)| !step.is_empty()).collect();
-    if written.is_empty() {
-        if deployment.storage_document_id.is_some() {
-            return left_to_job(entry, "it is in a storage block");
-        }
-        return in_path(deployment.path.as_deref());
-    }
-    let here = services.driver.kind() == DriverKind::Process;
     let told = Told {
         services,
         id,
@@ -213,44 +257,88 @@ pub(crate) async fn pull(
         written: &written,
         job,
     };
-    let steps = parse(&written, here && services.policy.allow_command)
-        .map_err(|unsupported| unsupported.to_string())
-        .and_then(|steps| told.check_environment(&steps).map(|()| steps));
-    let steps = match steps {
-        Ok(steps) => steps,
-        Err(why) => {
-            let code = left_to_job(entry, &why)?;
-            let message = format!("The job runs the pull steps itself: {why}.");
-            services.run_log.say(id, LogLevel::INFO, message).await;
-            return Ok(code);
+    let known = match deployment.storage_document_id {
+        Some(block) if written.is_empty() => {
+            let path = deployment.path.as_deref();
+            let stored = stored::read(services, line, block, path, !inside).await?;
+            stored.map(|(step, lookups)| (vec![step], lookups))
         }
+        _ => parse(&written, !inside && services.policy.allow_command)
+            .map_err(|unsupported| unsupported.to_string())
+            .and_then(|steps| told.check_environment(&steps).map(|()| steps))
+            .and_then(
+                |steps| match steps.iter().find(|step| inside && step.is_local()) {
+                    Some(step) => Err(format!("{} reads files of the job's own", step.name())),
+                    None => Ok(steps),
+                },
+            )
+            .map(|steps| (steps, Lookups::default())),
     };
-    let mut lookups = Lookups::default();
+    let (steps, mut lookups) = match known {
+        Ok(known) => known,
+        Err(why) => return leave(services, entry, outlook, wish.without(&why)).await,
+    };
+    let message =
+        format!("This worker gets the code for the job: {wish}, and it knows every step.");
+    services.run_log.say(id, LogLevel::INFO, message).await;
     for step in &steps {
         let missing = lookups.missing(step.references());
         lookups.extend(sources::look_up(services, line, &missing).await?);
     }
     let workspace = if steps::need_workspace(&steps) {
-        make_workspace(services, entry)?
+        workspace::make(services, entry)?
     } else {
-        path_of(&services.workspaces, entry.key)
+        workspace::path_of(&services.workspaces, entry.key)
     };
     let shell = services.puller.shell(services, job);
     let base = PathBuf::from(deployment.path.as_deref().unwrap_or_default());
     let place = Place {
         base: &base,
         workspace: &workspace,
-        shell: here.then_some(&shell),
+        shell: (!inside).then_some(&shell),
         lookups: &lookups,
     };
     match run(&told, line, &steps, place).await? {
         Ok(pulled) => Ok(pulled.directory.map_or(Code::InPlace, Code::At)),
-        Err(failed) => {
-            let reason = chain(&failed);
+        Err(reason) => {
             say(services, id, LogLevel::ERROR, reason.clone()).await;
             Err(NotStarted::Failed(reason))
         }
     }
+}
+
+/// Leaves the code to Prefect, which runs in every job but a plain command, or to nobody; the flow run's log says why.
+async fn leave(
+    services: &Services,
+    entry: &Entry,
+    outlook: Outlook,
+    verdict: Verdict,
+) -> Result<Code, NotStarted> {
+    let id = FlowRunId(entry.key.flow_run);
+    let why = match verdict {
+        Verdict::Job(why) => why,
+        Verdict::Refused(why) => {
+            say(services, id, LogLevel::ERROR, why.clone()).await;
+            return Err(NotStarted::Failed(why));
+        }
+        Verdict::Nothing | Verdict::Worker => return Ok(Code::InPlace),
+    };
+    if entry.reporter == Reporter::Engine {
+        let message = format!("The job runs the pull steps itself: {why}.");
+        services.run_log.say(id, LogLevel::INFO, message).await;
+        return Ok(if outlook.delegated {
+            Code::InPlace
+        } else {
+            Code::LeftToJob
+        });
+    }
+    // The code of a plain command may be in its image.
+    if outlook.inside && (outlook.names_directory || !outlook.fetches) {
+        return Ok(Code::InPlace);
+    }
+    Err(NotStarted::Failed(format!(
+        "this worker cannot get the code of the deployment, and in a plain command nobody else does: {why}"
+    )))
 }
 
 /// What the steps of one flow run are given.
@@ -267,7 +355,7 @@ async fn run(
     line: &mut Line,
     steps: &[Step],
     place: Place<'_>,
-) -> Result<Result<Pulled, StepFailed>, NotStarted> {
+) -> Result<Result<Pulled, String>, NotStarted> {
     let (lines_tx, mut lines_rx) = mpsc::channel(MOST_WAITING);
     let cancelled = CancellationToken::new();
     let operation = Operation {
@@ -293,15 +381,24 @@ async fn run(
             told.tell(Level::Info, line).await;
         }
     };
+    let limit = told.services.puller.timeout;
     let mut work = pin!(async { tokio::join!(running, telling).0 });
-    match line.unless_ended(work.as_mut()).await {
-        Ok(done) => Ok(done),
-        Err(why) => {
-            cancelled.cancel();
-            drop(work.await);
-            Err(why)
-        }
-    }
+    let timed = tokio::time::timeout(limit, work.as_mut());
+    let ended = line.unless_ended(timed).await;
+    let cut_short = match ended {
+        Ok(Ok(done)) => return Ok(done.map_err(|failed| chain(&failed))),
+        Ok(Err(_elapsed)) => Ok(Err(too_long(limit))),
+        Err(why) => Err(why),
+    };
+    cancelled.cancel();
+    drop(work.await);
+    cut_short
+}
+
+/// Why steps were ended that did not end by themselves.
+pub(crate) fn too_long(limit: Duration) -> String {
+    let limit = limit.as_secs();
+    format!("the pull steps did not end within {limit} s; pull.timeout says how long they may take")
 }
 
 fn parse(written: &[Written<'_>], interpreter: bool) -> Result<Vec<Step>, Unsupported> {
@@ -309,55 +406,6 @@ fn parse(written: &[Written<'_>], interpreter: bool) -> Result<Vec<Step>, Unsupp
     steps
         .map(|(_, step)| Step::parse(step, interpreter))
         .collect()
-}
-
-/// The attempt's own directory, empty.
-fn make_workspace(services: &Services, entry: &mut Entry) -> Result<PathBuf, NotStarted> {
-    let path = path_of(&services.workspaces, entry.key);
-    let failed = |error: std::io::Error| {
-        NotStarted::Failed(format!(
-            "cannot make the workspace {}: {error}",
-            path.display()
-        ))
-    };
-    // What an earlier process left of this attempt is half a workspace.
-    match std::fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&path)
-        .map_err(failed)?;
-    entry.workspace = Some(path.clone());
-    Ok(path)
-}
-
-/// Where the workspace of an attempt is.
-pub(crate) fn path_of(workspaces: &Path, key: RunKey) -> PathBuf {
-    workspaces.join(key.to_string())
-}
-
-/// A deployment without pull steps has its code in its path; without one, the code is wherever the job starts.
-fn in_path(path: Option<&str>) -> Result<Code, NotStarted> {
-    match path {
-        None | Some("" | ".") => Ok(Code::InPlace),
-        Some(path) if Path::new(path).is_dir() => Ok(Code::At(PathBuf::from(path))),
-        Some(path) => Err(NotStarted::Failed(format!(
-            "the deployment's path {path} is not a directory on this machine"
-        ))),
-    }
-}
-
-/// Leaves the code to Prefect, which runs in every job but a plain command.
-fn left_to_job(entry: &Entry, why: &str) -> Result<Code, NotStarted> {
-    match entry.reporter {
-        Reporter::Engine => Ok(Code::LeftToJob),
-        Reporter::Worker { failed: _ } => Err(NotStarted::Failed(format!(
-            "this worker cannot get the code of the deployment, and in a plain command nobody else does: {why}"
-        ))),
-    }
 }
 
 async fn say(services: &Services, id: FlowRunId, level: LogLevel, message: String) {

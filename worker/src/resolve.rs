@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 
 use worker_api::types::{Deployment, LogLevel};
 use worker_config::{
-    DriverKind,
     resolution::{self, Inputs, Resolution},
     template::{BaseJobTemplate, Lookups},
 };
@@ -19,7 +18,7 @@ use crate::{
     emitter::About,
     journal::{Entry, NotStarted, Reporter},
     line::Line,
-    pull::{self, Code},
+    pull::{self, Asked, Code, Wish},
     secrets::Secrets,
     services::Services,
     sources::{self, Polled, Sources},
@@ -38,6 +37,8 @@ struct Resolved {
     environment: Environment,
     labels: BTreeMap<String, String>,
     configuration: Map<String, Value>,
+    /// Who is to get its code.
+    wish: Wish,
 }
 
 /// What the API's objects are called, and all that names in templates may ask of them.
@@ -187,19 +188,21 @@ async fn pull_and_plan(
         environment,
         labels,
         mut configuration,
+        wish,
     } = resolved;
     // A command that is meant to run Prefect's engine pulls for itself, as it does under the reference.
     let delegated = command.is_some() && reporter == Reporter::Engine;
-    let inside = services.driver.kind() != DriverKind::Process;
     let code = match &deployment {
-        Some(deployment) if inside && is_in_job(deployment) => match reporter {
-            Reporter::Engine => Code::LeftToJob,
-            Reporter::Worker { failed: _ } => Code::InPlace,
-        },
-        Some(deployment) if !delegated => {
-            pull::pull(services, line, entry, deployment, &environment).await?
+        Some(deployment) => {
+            let asked = Asked {
+                deployment,
+                job: &environment,
+                wish,
+                delegated,
+            };
+            pull::pull(services, line, entry, asked).await?
         }
-        _ => Code::InPlace,
+        None => Code::InPlace,
     };
     let entrypoint = deployment.and_then(|deployment| deployment.entrypoint);
     let program = program(command, entrypoint, reporter, &code)?;
@@ -221,25 +224,6 @@ async fn pull_and_plan(
         .driver
         .plan(&job, &services.policy)
         .map_err(|error| NotStarted::Failed(chain(&error)))
-}
-
-/// Whether the code of a deployment is already where its job runs, for jobs with a file system of their own: nothing is fetched, or a step speaks of a
-/// directory that only the job has.
-fn is_in_job(deployment: &Deployment) -> bool {
-    let steps = deployment.pull_steps.iter().flatten();
-    let named = steps.flat_map(|step| step.iter().filter(|(_, inputs)| inputs.is_object()));
-    let mut fetches = false;
-    for (name, inputs) in named {
-        if name.ends_with(".set_working_directory") {
-            let directory = inputs.get("directory").and_then(Value::as_str);
-            if directory.is_some_and(|directory| directory.starts_with('/')) {
-                return true;
-            }
-        } else {
-            fetches = true;
-        }
-    }
-    !fetches && deployment.storage_document_id.is_none()
 }
 
 /// What resolution is given. It knows nothing of the API's types.
@@ -312,6 +296,7 @@ fn judge(
             "a command of its own is not allowed by this worker's policy".to_owned(),
         ));
     }
+    let wish = Wish::of(services.puller.mode, &variables).map_err(NotStarted::Failed)?;
     let shown = configuration.get("stream_output") != Some(&Value::Bool(false));
     let reporter = if plain {
         Reporter::Worker { failed }
@@ -327,6 +312,7 @@ fn judge(
         environment: Environment(environment),
         labels,
         configuration,
+        wish,
     })
 }
 

@@ -136,7 +136,7 @@ pub(crate) async fn look_up(
 
 /// Repeats a read while the API fails in a way that may pass, a refused credential included: a person can mend that, and the flow run is
 /// not at fault.
-async fn insist<T, F>(
+pub(crate) async fn insist<T, F>(
     line: &mut Line,
     read: impl Fn() -> F,
 ) -> Result<Result<T, ApiError>, NotStarted>
@@ -164,7 +164,7 @@ where
 }
 
 /// Absent is an answer here: what it means is the template's affair.
-fn found<T>(read: Result<T, ApiError>) -> Result<Option<T>, NotStarted> {
+pub(crate) fn found<T>(read: Result<T, ApiError>) -> Result<Option<T>, NotStarted> {
     match read {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_not_found() => Ok(None),

@@ -19,6 +19,8 @@ pub(crate) struct StateDir {
     pub(crate) worker: String,
     path: PathBuf,
     _lock: Flock<File>,
+    /// Where workspaces are, if not here, held as well.
+    workspaces: Option<(PathBuf, Flock<File>)>,
 }
 
 /// Why the directory cannot be had.
@@ -84,9 +86,27 @@ impl StateDir {
         self.path.join("jobs")
     }
 
+    /// Keeps workspaces elsewhere: below a root that other workers may use too, in a directory of this one's own.
+    pub(crate) fn keep_workspaces_in(
+        mut self,
+        root: Option<&Path>,
+        pool: &str,
+    ) -> Result<Self, StateDirError> {
+        let Some(root) = root else { return Ok(self) };
+        let path = root.join(file_name(pool)).join(file_name(&self.worker));
+        let lock = try_lock(&path)?.ok_or_else(|| StateDirError::Taken {
+            worker: self.worker.clone(),
+            pool: pool.to_owned(),
+        })?;
+        self.workspaces = Some((path, lock));
+        Ok(self)
+    }
+
     /// Where workspaces are made.
     pub(crate) fn workspaces(&self) -> PathBuf {
-        self.path.join("workspaces")
+        let elsewhere = self.workspaces.as_ref();
+        let parent = elsewhere.map_or(&self.path, |(path, _)| path);
+        parent.join("workspaces")
     }
 
     fn try_take(root: &Path, pool: &str, worker: &str) -> Result<Option<Self>, StateDirError> {
@@ -101,6 +121,7 @@ impl StateDir {
             worker: worker.to_owned(),
             path,
             _lock: lock,
+            workspaces: None,
         }))
     }
 }

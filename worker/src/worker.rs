@@ -176,6 +176,7 @@ impl Loop {
                     reins.order(order);
                 }
             }
+            Command::Warn(what) => tracing::warn!("{what}"),
             Command::LookForCancelled(ours) => {
                 // The asker waits for exactly one answer to its question, so there is room for it.
                 drop(self.wires.ours_tx.try_send(ours));

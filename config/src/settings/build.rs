@@ -11,14 +11,16 @@ use std::{
 use url::Url;
 
 use super::{
-    ApiSettings, DockerSettings, LoggingSettings, Notes, ProcessSettings, ServerSettings, Settings,
-    Sources, StatusSettings, WorkerSettings,
+    ApiSettings, DiskFloor, DockerSettings, LoggingSettings, Notes, ProcessSettings, PullMode,
+    PullSettings, ServerSettings, Settings, Sources, StatusSettings, WorkerSettings,
     layers::Layers,
     prefect::PrefectSettings,
     read::{self, Reader},
 };
 use crate::{lenient, policy::Policy};
 
+/// Enough for journal, logs and the code of most deployments, and little on any disk.
+const DISK_FLOOR: DiskFloor = DiskFloor::Bytes(500_000_000);
 const CLOUD_URL: &str = "https://api.prefect.cloud/api";
 /// What Prefect Cloud takes of one line.
 const CLOUD_MAX_LOG_SIZE: usize = 25_000;
@@ -49,6 +51,7 @@ pub(super) fn settings(
         server: server(&mut reader, sources),
         process: process(&mut reader),
         docker: docker(&mut reader),
+        pull: pull(&mut reader),
         policy: policy(&mut reader),
         api,
         logging,
@@ -236,6 +239,30 @@ fn docker(reader: &mut Reader<'_>) -> DockerSettings {
         hide_environment: reader
             .find("docker.hide_environment", read::flag)
             .unwrap_or(false),
+    }
+}
+
+fn pull(reader: &mut Reader<'_>) -> PullSettings {
+    PullSettings {
+        mode: reader
+            .find("pull.mode", read::pull_mode)
+            .unwrap_or(PullMode::Auto),
+        workspaces: reader.path("pull.workspaces"),
+        disk_floor: reader
+            .find("pull.disk_floor", read::disk_floor)
+            .unwrap_or(DISK_FLOOR),
+        stall: reader
+            .find("pull.stall", read::interval)
+            .unwrap_or(Duration::from_mins(1)),
+        timeout: reader
+            .find("pull.timeout", read::interval)
+            .unwrap_or(Duration::from_hours(1)),
+        cache_age: reader
+            .find("pull.cache_age", read::duration)
+            .unwrap_or(Duration::from_hours(14 * 24)),
+        cache_size: reader
+            .find("pull.cache_size", read::bytes)
+            .unwrap_or(10 << 30),
     }
 }
 

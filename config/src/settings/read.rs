@@ -10,7 +10,10 @@ use std::{
 use serde_json::Value;
 use url::Url;
 
-use super::{ConfigError, Notes, Sources, Written, duration, keys::Key, layers::Layers};
+use super::{
+    ConfigError, DiskFloor, Notes, PullMode, Sources, Written, duration, keys::Key, layers::Layers,
+    space,
+};
 use crate::{DriverKind, Secret, lenient};
 
 /// A value, or what would be right.
@@ -168,6 +171,31 @@ pub(super) fn interval(value: &Value) -> Parsed<Duration> {
         return Err("must be more than 0 seconds".to_owned());
     }
     Ok(duration)
+}
+
+/// How much of a disk must be free.
+pub(super) fn disk_floor(value: &Value) -> Parsed<DiskFloor> {
+    let floor = match value {
+        Value::String(text) => space::parse(text),
+        number => number.as_u64().map(DiskFloor::Bytes),
+    };
+    floor.ok_or_else(|| space::EXPECTED.to_owned())
+}
+
+/// A number of bytes.
+pub(super) fn bytes(value: &Value) -> Parsed<u64> {
+    let bytes = match value {
+        Value::String(text) => space::bytes(text),
+        number => number.as_u64(),
+    };
+    bytes.ok_or_else(|| {
+        "must be a number of bytes, or one with a unit as in 500MB or 2GiB".to_owned()
+    })
+}
+
+/// Who runs pull steps.
+pub(super) fn pull_mode(value: &Value) -> Parsed<PullMode> {
+    value.as_str().unwrap_or_default().trim().parse()
 }
 
 /// An address to listen on.

@@ -73,6 +73,12 @@ pub struct Flags {
     pub log_level: Option<String>,
     /// `--log-json` and `--no-log-json`.
     pub log_json: Option<bool>,
+    /// `--pull-mode`: who runs pull steps.
+    pub pull_mode: Option<String>,
+    /// `--workspaces`: where workspaces are made.
+    pub workspaces: Option<PathBuf>,
+    /// `--disk-floor`: how much of the disk must be free.
+    pub disk_floor: Option<String>,
     /// `--python`: the interpreter for flows in subprocesses.
     pub python: Option<PathBuf>,
     /// `--host` of `worker server`.
@@ -146,6 +152,9 @@ impl Flags {
             status_port,
             log_level,
             log_json,
+            pull_mode,
+            workspaces,
+            disk_floor,
             python,
             server_host,
             server_port,
@@ -178,6 +187,9 @@ impl Flags {
         given.add("status.port", status_port.as_ref());
         given.add("logging.level", log_level.as_ref());
         given.add("logging.json", log_json.as_ref());
+        given.add("pull.mode", pull_mode.as_ref());
+        given.add_path("pull.workspaces", workspaces.as_ref(), notes);
+        given.add("pull.disk_floor", disk_floor.as_ref());
         given.add_path("process.python", python.as_ref(), notes);
         given.add("server.host", server_host.as_ref());
         given.add("server.port", server_port.as_ref());
@@ -232,6 +244,9 @@ fn spelling(id: &str) -> &'static str {
         "logging.level" => "--log-level",
         "logging.json" => "--log-json",
         "process.python" => "--python",
+        "pull.mode" => "--pull-mode",
+        "pull.workspaces" => "--workspaces",
+        "pull.disk_floor" => "--disk-floor",
         "server.host" => "--host",
         "server.port" => "--port",
         _ => "for this key",

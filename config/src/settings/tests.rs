@@ -3,7 +3,10 @@ use std::{collections::BTreeMap, fs, net::IpAddr, path::Path, time::Duration};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{ConfigErrors, Flags, Notes, Settings, Sources, keys::KEYS, load, prefect::SETTINGS};
+use super::{
+    ConfigErrors, DiskFloor, Flags, Notes, PullMode, Settings, Sources, keys::KEYS, load,
+    prefect::SETTINGS,
+};
 use crate::{DriverKind, Secret, policy::Policy};
 
 /// What `to_environment_variables(exclude_unset=True)` of Prefect 3.8.8 answers, where `$HOME` is the home.
@@ -252,6 +255,9 @@ fn every_flag() -> Flags {
         status_port: Some(9),
         log_level: Some("worker=DEBUG,warning".into()),
         log_json: Some(true),
+        pull_mode: Some("job".into()),
+        workspaces: Some("w".into()),
+        disk_floor: Some("5%".into()),
         python: Some("python3".into()),
         server_host: Some("::1".into()),
         server_port: Some(10),
@@ -278,6 +284,7 @@ fn every_flag_reaches_its_setting() {
         logging,
         server,
         process,
+        pull,
         ..
     } = place.settings();
     assert_eq!(worker.pool.as_deref(), Some("docker-pool"));
@@ -303,6 +310,9 @@ fn every_flag_reaches_its_setting() {
     assert_eq!(logging.level, "worker=debug,warn");
     assert!(logging.json);
     assert_eq!(process.python.as_deref(), Some(Path::new("python3")));
+    assert_eq!(pull.mode, PullMode::Job);
+    assert_eq!(pull.workspaces, Some(place.path().join("cwd/w")));
+    assert_eq!(pull.disk_floor, DiskFloor::Percent(5.0));
     assert_eq!((server.host.to_string().as_str(), server.port), ("::1", 10));
 }
 

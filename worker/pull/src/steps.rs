@@ -176,7 +176,8 @@ impl Step {
             Value::Null => Map::new(),
             _ => return Err(unknown()),
         };
-        let id = inputs.get("id").and_then(Value::as_str).map(str::to_owned);
+        let id = inputs.get("id").and_then(Value::as_str);
+        let id = id.filter(|id| !id.is_empty()).map(str::to_owned);
         for about in ABOUT {
             inputs.shift_remove(about);
         }
@@ -206,6 +207,20 @@ impl Step {
         let mut found = references(&Value::Object(self.inputs.clone()));
         found.blocks.extend(self.block());
         found
+    }
+
+    /// Whether it reads files of this machine, which are the job's own where that has the same disk.
+    pub fn is_local(&self) -> bool {
+        let text = |input: &str| self.inputs.get(input).and_then(Value::as_str);
+        let starts = |text: Option<&str>, with: &[&str]| {
+            text.is_some_and(|text| with.iter().any(|start| text.starts_with(start)))
+        };
+        match self.sort {
+            Sort::GitClone => starts(text("repository"), &["file://", "/", ".", "~"]),
+            Sort::PullFromRemoteStorage => starts(text("url"), &["file://", "local://"]),
+            Sort::PullWithBlock => text("block_type_slug") == Some("local-file-system"),
+            _ => false,
+        }
     }
 
     /// Whether it puts files into the directory that it runs in.

@@ -106,6 +106,15 @@ pub(crate) struct StartArgs {
     /// The status server's port.
     #[arg(long, value_name = "PORT")]
     pub(crate) status_port: Option<u16>,
+    /// Who runs pull steps: worker, job or auto.
+    #[arg(long, value_name = "MODE")]
+    pub(crate) pull_mode: Option<String>,
+    /// Where workspaces are made.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workspaces: Option<PathBuf>,
+    /// How much of the disk must be free for flow runs to be claimed, such as 2GB or 5%.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) disk_floor: Option<String>,
     /// The Python that runs flows in subprocesses.
     #[arg(long, value_name = "FILE")]
     pub(crate) python: Option<PathBuf>,

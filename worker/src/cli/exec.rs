@@ -18,7 +18,7 @@ use worker_api::{
 use worker_config::{
     DriverKind, Secret,
     manifest::Manifest,
-    settings::{ApiSettings, Settings},
+    settings::{ApiSettings, DiskFloor, Settings},
 };
 use worker_server::{Server, ServerOptions, Storage};
 
@@ -201,6 +201,8 @@ fn private(mut settings: Settings, server: &Server, home: &Path) -> Settings {
         ..settings.api
     };
     home.clone_into(&mut settings.worker.state_dir);
+    // Somebody waits for this one run, and would wait for ever.
+    settings.pull.disk_floor = DiskFloor::Bytes(0);
     settings.worker.cancellation_interval = Duration::from_millis(500);
     settings.logging.batch_interval = PACE;
     settings.status.enabled = false;

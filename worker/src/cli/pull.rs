@@ -4,7 +4,7 @@ use std::{
     fs::{self, DirBuilder},
     io::Read,
     os::unix::fs::DirBuilderExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
@@ -32,6 +32,14 @@ use super::{
 };
 use crate::{pull, telemetry};
 
+/// What is to be pulled.
+struct Wanted {
+    steps: Vec<Step>,
+    lookups: Lookups,
+    /// Where relative paths begin that were written before anything was pulled.
+    base: PathBuf,
+}
+
 /// People, who watch.
 struct Told(Out);
 
@@ -54,26 +62,20 @@ pub(crate) async fn pull(context: Context, out: Out, args: PullArgs) -> anyhow::
         manifest,
     } = args;
     telemetry::init(&context.settings.logging);
-    let mut base = std::env::current_dir().context("the current directory")?;
-    let written = match (&deployment, &steps) {
-        (Some(deployment), _) => {
-            let api = context.api(None).await?;
-            let found = find_deployment(&api, deployment).await?;
-            api.end().await;
-            if let Some(path) = found.path {
-                base.push(path);
-            }
-            found.pull_steps.unwrap_or_default()
-        }
-        (None, Some(file)) => read_steps(file)?,
+    let Wanted {
+        steps,
+        mut lookups,
+        base,
+    } = match (&deployment, &steps) {
+        (Some(deployment), _) => of_deployment(&context, deployment).await?,
+        (None, Some(file)) => Wanted {
+            steps: parse(&read_steps(file)?)?,
+            lookups: Lookups::default(),
+            base: here()?,
+        },
         (None, None) => return Err(Usage("give --deployment or --steps".to_owned()).into()),
     };
-    let steps: Vec<Step> = written
-        .iter()
-        .filter(|step| !step.is_empty())
-        .map(|step| Step::parse(step, true))
-        .collect::<Result<_, _>>()?;
-    let lookups = look_up(&context, &steps).await?;
+    look_up(&context, &steps, &mut lookups).await?;
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -120,7 +122,7 @@ async fn run(
     };
     let runner = Runner {
         git: &Git::new(pull::git_options(&context.settings))?,
-        terms: &pull::terms(),
+        terms: &pull::terms(&context.settings),
         operation: &operation,
         outside: &Told(out),
         lookups,
@@ -129,14 +131,21 @@ async fn run(
         workspace,
     };
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let limit = context.settings.pull.timeout;
     let mut running = std::pin::pin!(runner.run(steps));
+    let mut too_long = None;
     tokio::select! {
         done = running.as_mut() => return Ok(done?),
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+        () = tokio::time::sleep(limit) => too_long = Some(pull::too_long(limit)),
     }
     cancelled.cancel();
-    Ok(running.await?)
+    let ended = running.await;
+    match too_long {
+        Some(why) => anyhow::bail!(why),
+        None => Ok(ended?),
+    }
 }
 
 fn read_steps(file: &Path) -> anyhow::Result<Vec<Map<String, Value>>> {
@@ -149,20 +158,57 @@ fn read_steps(file: &Path) -> anyhow::Result<Vec<Map<String, Value>>> {
     Ok(step_list::parse(&text)?)
 }
 
+/// The pull steps of a deployment, or its storage block.
+async fn of_deployment(context: &Context, name: &str) -> anyhow::Result<Wanted> {
+    let api = context.api(None).await?;
+    let found = find_deployment(&api, name).await?;
+    let written = found.pull_steps.unwrap_or_default();
+    let mut base = here()?;
+    let (steps, lookups) = match found.storage_document_id {
+        Some(block) if written.iter().all(Map::is_empty) => {
+            let block = api.client.read_block_document_by_id(block).await?;
+            let stored = pull::stored_step(block, found.path.as_deref(), true);
+            let (step, lookups) = stored.map_err(anyhow::Error::msg)?;
+            (vec![step], lookups)
+        }
+        _ => {
+            base.extend(found.path);
+            (parse(&written)?, Lookups::default())
+        }
+    };
+    api.end().await;
+    Ok(Wanted {
+        steps,
+        lookups,
+        base,
+    })
+}
+
+fn parse(written: &[Map<String, Value>]) -> anyhow::Result<Vec<Step>> {
+    let steps = written.iter().filter(|step| !step.is_empty());
+    let steps = steps.map(|step| Step::parse(step, true));
+    Ok(steps.collect::<Result<_, _>>()?)
+}
+
+fn here() -> anyhow::Result<PathBuf> {
+    std::env::current_dir().context("the current directory")
+}
+
 /// Reads what the steps refer to; who refers to nothing needs no API.
-async fn look_up(context: &Context, steps: &[Step]) -> anyhow::Result<Lookups> {
-    let mut lookups = Lookups::default();
-    let all: Vec<References> = steps.iter().map(Step::references).collect();
-    if all.iter().all(References::is_empty) {
-        return Ok(lookups);
+async fn look_up(context: &Context, steps: &[Step], lookups: &mut Lookups) -> anyhow::Result<()> {
+    let missing = |lookups: &Lookups| -> Vec<References> {
+        let all = steps.iter().map(|step| lookups.missing(step.references()));
+        all.filter(|missing| !missing.is_empty()).collect()
+    };
+    if missing(lookups).is_empty() {
+        return Ok(());
     }
     let api = context.api(None).await?;
-    for references in all {
-        let missing = lookups.missing(references);
-        lookups.extend(fetch(&api.client, &missing).await?);
+    for references in missing(lookups) {
+        lookups.extend(fetch(&api.client, &references).await?);
     }
     api.end().await;
-    Ok(lookups)
+    Ok(())
 }
 
 async fn fetch(client: &Client, references: &References) -> anyhow::Result<Lookups> {

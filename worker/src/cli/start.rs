@@ -48,7 +48,8 @@ pub(crate) async fn start(mut context: Context, out: Out) -> anyhow::Result<Exit
         return Err(Usage("which work pool? start with `worker --pool NAME`; `worker --help` shows everything else".to_owned()).into());
     };
     let settings = &context.settings.worker;
-    let state_dir = StateDir::take(&settings.state_dir, &pool, settings.name.as_deref())?;
+    let state_dir = StateDir::take(&settings.state_dir, &pool, settings.name.as_deref())?
+        .keep_workspaces_in(context.settings.pull.workspaces.as_deref(), &pool)?;
     let api = context.api(Some(&state_dir.worker)).await?;
     if let Some(embedded) = &api.embedded {
         introduce(embedded, out);

@@ -11,6 +11,7 @@ fn limits() -> Limits {
         slots: Some(2),
         starting: 10,
         drain: None,
+        disk_floor: DiskFloor::Bytes(100),
         run_once: false,
         stop_grace: Duration::from_secs(30),
     }
@@ -61,6 +62,43 @@ fn polled(numbers: &[u128]) -> Event {
             answered: Instant::now(),
         },
     }
+}
+
+#[test]
+fn below_the_floor_of_the_disk_nothing_is_begun_and_the_operator_is_told_once() {
+    let space = |free| {
+        Event::Disks(vec![crate::disk::Space {
+            what: "workspaces",
+            directory: "/w".into(),
+            free,
+            whole: 1_000,
+        }])
+    };
+    let warnings = |commands: Vec<Command>| -> Vec<String> {
+        let warnings = commands.into_iter().filter_map(|command| match command {
+            Command::Warn(what) => Some(what),
+            _ => None,
+        });
+        warnings.collect()
+    };
+    let mut dispatcher = reached(limits());
+    let now = Instant::now();
+    assert!(warnings(dispatcher.handle(space(100), now)).is_empty());
+    let said = warnings(dispatcher.handle(space(99), now));
+    assert!(
+        said[0].starts_with("claiming nothing: less than"),
+        "{said:?}"
+    );
+    assert!(warnings(dispatcher.handle(space(98), now)).is_empty());
+    let Gate::Closed(reason) = dispatcher.gate() else {
+        panic!("the gate is open");
+    };
+    assert!(reason.contains("is free on the disk of /w"), "{reason}");
+    assert!(starts(&dispatcher.handle(polled(&[1]), now)).is_empty());
+    let commands = dispatcher.handle(space(100), now);
+    assert_eq!(starts(&commands), [id(1)]);
+    assert_eq!(warnings(commands), ["claiming again: the disk has room"]);
+    assert!(matches!(dispatcher.gate(), Gate::Open(_)));
 }
 
 #[test]
@@ -290,7 +328,7 @@ proptest! {
                 match command {
                     Command::Start { scheduled, .. } => prop_assert!(held.insert(scheduled.flow_run.id)),
                     Command::Observe(run, _) | Command::Order(run, _) => prop_assert!(held.contains(&run)),
-                    Command::Resume(_) | Command::LookForCancelled(_) => {}
+                    Command::Resume(_) | Command::LookForCancelled(_) | Command::Warn(_) => {}
                 }
             }
             prop_assert_eq!(dispatcher.load().lives, held.len());

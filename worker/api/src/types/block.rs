@@ -15,6 +15,16 @@ pub struct BlockDocument {
     pub name: Option<String>,
     /// Its values, nested blocks already inlined by the server.
     pub data: Map<String, Value>,
+    /// What it is one of, where the server says it.
+    #[serde(default)]
+    pub block_type: Option<BlockType>,
+}
+
+/// What a block is one of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockType {
+    /// Names it for programs: `s3-bucket`.
+    pub slug: String,
 }
 
 /// A stored variable.

@@ -154,7 +154,10 @@ pub(super) fn of(
             shown: inputs.flag("stream_output")?.unwrap_or(true),
         }),
         Sort::RunShellScript => Ok(Action::Run(Script {
-            text: inputs.text("script")?.to_owned(),
+            text: match inputs.find("script") {
+                Some(Value::String(empty)) if empty.is_empty() => String::new(),
+                _ => inputs.text("script")?.to_owned(),
+            },
             directory: inputs.find_text("directory")?.map(PathBuf::from),
             environment: inputs.texts("env")?,
             shown: inputs.flag("stream_output")?.unwrap_or(true),

@@ -139,9 +139,9 @@ pub enum StepError {
         source: io::Error,
     },
     /// A program that failed.
-    #[error("`{program}` failed with error code {code}: {stderr}")]
+    #[error("{program} failed with error code {code}: {stderr}")]
     Exit {
-        /// The step.
+        /// The step, as the reference quotes it.
         program: &'static str,
         /// How it ended.
         code: i32,
@@ -319,6 +319,9 @@ impl Place<'_> {
                 let shell = self.shell()?;
                 let directory =
                     directory.map_or_else(|| self.cwd.clone(), |one| self.cwd.join(one));
+                if !directory.is_dir() {
+                    return Err(StepError::NoDirectory(directory));
+                }
                 let written = self
                     .showing(shown, async |show| {
                         shell

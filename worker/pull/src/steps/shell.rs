@@ -77,6 +77,9 @@ impl Shell {
             Some(directory) => terms.directory.join(directory),
             None => terms.directory.to_owned(),
         };
+        if !directory.is_dir() {
+            return Err(StepError::NoDirectory(directory));
+        }
         let terms = Terms {
             directory: &directory,
             ..*terms
@@ -88,7 +91,7 @@ impl Shell {
             self.run_one(command, &environment, &terms, &mut written)
                 .await?
                 .map_err(|code| StepError::Exit {
-                    program: "run_shell_script",
+                    program: "`run_shell_script`",
                     code,
                     stderr: written.stderr.clone(),
                 })?;
@@ -230,7 +233,7 @@ fn programs(
         return Ok(vec![program.clone()]);
     }
     let mut programs = Vec::new();
-    for line in script.text.lines() {
+    for line in words::lines(&script.text) {
         let line = if script.expands {
             words::expand(line, |name| environment.get(name).cloned())
         } else {

@@ -41,6 +41,14 @@ pub(super) fn split(line: &str) -> Option<Vec<String>> {
     Some(words)
 }
 
+/// The lines of a text, as Python's `str.splitlines` has them: they end at more than line feeds.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
+    const ENDS: [char; 9] = [
+        '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}',
+    ];
+    text.lines().flat_map(|line| line.split(ENDS))
+}
+
 /// Puts variables in for `$NAME` and `${NAME}`; `$$` is a dollar, and a name that nothing answers for stays.
 pub(super) fn expand(line: &str, find: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(line.len());

@@ -11,8 +11,12 @@
 
 mod azure;
 mod broken;
+mod corpus;
 mod faults;
 mod gcs;
+#[path = "../git/server.rs"]
+#[expect(dead_code, reason = "the tests of git use more of it")]
+mod git_server;
 mod s3;
 mod secrets;
 mod servers;
