@@ -127,6 +127,10 @@ pub struct WorkerSettings {
     pub drain_timeout: Option<Duration>,
     /// Time between asking a job to end and forcing it.
     pub stop_grace: Duration,
+    /// Time between looks for infrastructure of ours that nobody looks after. What two looks in a row see is dealt with.
+    pub janitor_interval: Duration,
+    /// Whether such infrastructure is only named in the worker's log.
+    pub janitor_dry_run: bool,
     /// Where journal, jobs, workspaces and the embedded API keep their files.
     pub state_dir: PathBuf,
 }
@@ -184,6 +188,8 @@ pub struct ProcessSettings {
 pub struct DockerSettings {
     /// Whether containers get their environment in a file inside them instead of as a part of them, where whoever may inspect them reads it.
     pub hide_environment: bool,
+    /// How long containers stay that ended badly, so that somebody can look into them.
+    pub keep_failed: Duration,
 }
 
 /// How code gets to jobs.

@@ -32,11 +32,13 @@ pub use image::PullPolicy;
 pub use options::{CreateKwargs, Options, RegistryCredentials};
 pub use plan::{Body, Plan, plan};
 pub use prepare::{Prepared, prepare};
+pub use state::container;
 
 mod act;
 mod connection;
 mod error;
 mod image;
+mod keep;
 mod kwargs;
 mod logs;
 mod network;
@@ -74,6 +76,8 @@ pub struct DockerOptions {
     pub endpoint: Endpoint,
     /// How containers get their environment.
     pub environment: EnvironmentMode,
+    /// How long containers stay that ended badly, before they are removed.
+    pub keep_failed: Duration,
     /// Where the Docker command line keeps its configuration, with what it knows of registries.
     pub config_folder: PathBuf,
 }
@@ -112,6 +116,8 @@ struct Shared {
     /// Attempts that we are removing or have removed: their ends are no news.
     removed: Mutex<HashSet<RunKey>>,
     owners: Mutex<HashSet<Owner>>,
+    /// When the engine was last away.
+    outage: Mutex<Option<state::Outage>>,
     /// What goes on although nobody waits for it. It ends with the driver.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -140,6 +146,7 @@ impl DockerOptions {
             settings,
             endpoint: Endpoint::find(environment)?,
             environment: EnvironmentMode::default(),
+            keep_failed: Duration::ZERO,
             config_folder: connection::config_folder(environment),
         })
     }
@@ -164,6 +171,7 @@ impl DockerDriver {
             stops: Mutex::default(),
             removed: Mutex::default(),
             owners: Mutex::default(),
+            outage: Mutex::default(),
             tasks: Mutex::default(),
         });
         if let Err(error @ DriverError::Invalid { .. }) = shared.control() {
@@ -296,6 +304,14 @@ impl Shared {
     /// Remembers whose containers this driver may touch.
     fn know(&self, owner: &Owner) {
         lock(&self.owners).insert(owner.clone());
+    }
+
+    /// What we know of the end of an attempt that its container does not say.
+    fn circumstances(&self, key: RunKey) -> state::Circumstances {
+        state::Circumstances {
+            by_us: stop::is_ours(self, key),
+            outage: *lock(&self.outage),
+        }
     }
 
     /// Who makes or removes the container of an attempt holds this.

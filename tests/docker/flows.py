@@ -25,3 +25,8 @@ def sleeps(seconds: int = 600):
 @flow
 def exits():
     os._exit(3)
+
+
+@flow
+def fails():
+    raise ValueError("no such luck")

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use worker_api::{Client, EventSink, types::Event};
 use worker_config::DriverKind;
-use worker_drivers::{Handle, Outcome};
+use worker_drivers::{Handle, Outcome, docker};
 
 pub(crate) use self::events::{About, Taken, Worker};
 use crate::{journal::Entry, patience::Patience, telemetry::chain};
@@ -78,6 +78,7 @@ impl Emitter {
             id: event.id,
             occurred: event.occurred,
             about,
+            container: None,
         };
         self.emit(event);
         submitted
@@ -94,6 +95,22 @@ impl Emitter {
             self.worker
                 .executed(&about(entry), &ended, earlier, Timestamp::now()),
         );
+    }
+
+    /// A flow run's container has come to a status; of other infrastructure nothing is told here.
+    pub(crate) fn container(&self, entry: &mut Entry, handle: &Handle, status: &str) {
+        let Some((id, name)) = docker::container(handle) else {
+            return;
+        };
+        let container = events::Container { id, name, status };
+        let earlier = entry.told.as_ref().and_then(|told| told.container);
+        let event = self
+            .worker
+            .container(&about(entry), &container, earlier, Timestamp::now());
+        if let Some(told) = &mut entry.told {
+            told.container = Some((event.id, event.occurred));
+        }
+        self.emit(event);
     }
 
     /// A flow run was cancelled, its job ended for that, and the API told. Of jobs that Prefect's runner looks after, it tells this itself.
@@ -153,6 +170,9 @@ pub(crate) struct Submitted {
     id: Uuid,
     occurred: Timestamp,
     about: About,
+    /// The last event about its container.
+    #[serde(default)]
+    container: Option<(Uuid, Timestamp)>,
 }
 
 /// Sends events until the emitter is gone: on a socket where there is one, else by request.

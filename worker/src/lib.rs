@@ -32,6 +32,7 @@ mod run_log;
 mod secrets;
 mod services;
 mod shutdown;
+mod silence;
 #[cfg(test)]
 mod simulation;
 mod sources;

@@ -24,7 +24,7 @@ use crate::{
     metrics::Metrics,
     poller::{Poller, Question},
     pull::Puller,
-    recovery,
+    recovery::Janitor,
     run_log::{self, RunLog, Shipping},
     services::{Identity, Services},
     state_dir::StateDir,
@@ -123,7 +123,6 @@ pub(crate) struct Parts {
     must_live: Vec<Part>,
     /// Ends only when the pool cannot be served.
     beating: Task<PoolError>,
-    _may_end: Task<()>,
     /// Held so that no second worker takes the name while this one runs.
     _state_dir: StateDir,
 }
@@ -180,13 +179,11 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     must_live.push(beginning.lookout(ours_rx, soon_rx));
     let beating = beginning.heart(Arc::clone(&sleepers.poller));
     must_live.extend(beginning.sockets(sleepers));
-    let orphans = recovery::adopt_orphans(Arc::clone(&services), events_tx.clone());
-    let may_end = task::spawn("orphans", orphans);
+    must_live.push(beginning.janitor());
     Ok(Assembled {
         parts: Parts {
             must_live,
             beating,
-            _may_end: may_end,
             _state_dir: setup.state_dir,
         },
         services,
@@ -249,6 +246,17 @@ impl Beginning<'_> {
             events_tx: self.events_tx.clone(),
         };
         ("cancellation", task::spawn("cancellation", lookout.keep()))
+    }
+
+    fn janitor(&self) -> Part {
+        let worker = &self.setup.settings.worker;
+        let janitor = Janitor {
+            services: Arc::clone(self.services),
+            events_tx: self.events_tx.clone(),
+            interval: worker.janitor_interval,
+            dry_run: worker.janitor_dry_run,
+        };
+        ("janitor", task::spawn("janitor", janitor.keep_house()))
     }
 
     /// What listens on sockets, where they are not turned off.

@@ -1,15 +1,16 @@
 //! What an earlier process of this worker left behind, and what is to be done with it.
 //!
 //! What the journal holds is continued. What the engine holds and the journal does not (the journal was lost, or a removal failed) is continued
-//! if its flow run is not over, else removed. Nothing of other workers is looked at.
+//! if its flow run is not over, else removed: at the start, and later when two looks in a row have found it so. Nothing of other workers is looked at, and what
+//! the API does not know is left alone.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use worker_api::types::{FlowRunId, StateType, TransitionId};
-use worker_drivers::{Owned, RunKey};
+use worker_drivers::{Handle, Owned, RunKey};
 
 use crate::{
     event::Event,
@@ -20,37 +21,110 @@ use crate::{
     telemetry::chain,
 };
 
-/// Looks after infrastructure without a journal entry, and after workspaces without infrastructure, once, after the start. It takes as long as
-/// engine and API take to answer; meanwhile the worker works, so what is an orphan is decided by the journal as it is then.
-pub(crate) async fn adopt_orphans(services: Arc<Services>, events_tx: mpsc::Sender<Event>) {
-    let owned = list_owned(&services).await;
-    let with_jobs = owned.iter().map(|one| one.handle.key).collect();
-    sweep_workspaces(&services, with_jobs).await;
-    let mut orphans = Vec::new();
-    for one in owned {
-        // A journal that is gone ends the worker.
-        if !services.journal.holds(one.handle.key).await.unwrap_or(true) {
-            orphans.push(one);
+/// What a look for infrastructure that nobody looks after is done with.
+pub(crate) struct Janitor {
+    /// What it looks with.
+    pub(crate) services: Arc<Services>,
+    /// How it says what is to be watched again.
+    pub(crate) events_tx: mpsc::Sender<Event>,
+    /// Time between two looks.
+    pub(crate) interval: Duration,
+    /// Whether it only says what it would remove.
+    pub(crate) dry_run: bool,
+}
+
+/// What a look found out about something that the journal does not know.
+enum Found {
+    /// Its flow run goes on: it is to be watched.
+    Alive(Box<Entry>),
+    /// Its flow run is over.
+    Over,
+    /// The API does not know its flow run. A worker of the same name for another API may have made it.
+    Unknown,
+}
+
+// === impl Janitor ===
+
+impl Janitor {
+    /// Looks after infrastructure without a journal entry, and after workspaces without infrastructure: after the start, when nothing can be on its way that
+    /// is not in the journal, and then now and then until its owner drops it. What is an orphan is decided by the journal as it is then.
+    pub(crate) async fn keep_house(self) {
+        let services = &self.services;
+        let owned = list_owned(services).await;
+        let with_jobs = owned.iter().map(|one| one.handle.key).collect();
+        sweep_workspaces(services, with_jobs).await;
+        let mut left_alone = HashSet::new();
+        let mut suspects = self.orphans_of(owned).await;
+        if !suspects.is_empty() {
+            suspects = self.look_again(suspects, &mut left_alone).await;
+        }
+        loop {
+            tokio::time::sleep(self.interval).await;
+            suspects = self.look_again(suspects, &mut left_alone).await;
         }
     }
-    if orphans.is_empty() {
-        return;
+
+    /// Deals with what was without a journal entry at the last look and is so still; what is so now.
+    ///
+    /// What a life removed meanwhile is in the older list only. A life forgets what it has removed, never the other way round.
+    async fn look_again(
+        &self,
+        suspects: Vec<Owned>,
+        left_alone: &mut HashSet<RunKey>,
+    ) -> Vec<Owned> {
+        let owned = list_owned(&self.services).await;
+        let orphans = self.orphans_of(owned).await;
+        for orphan in &orphans {
+            let key = orphan.handle.key;
+            if suspects.iter().any(|one| one.handle.key == key) && !left_alone.contains(&key) {
+                self.deal_with(orphan, left_alone).await;
+            }
+        }
+        orphans
     }
-    // What a life removed meanwhile is in the older list only. A life forgets what it has removed, never the other way round.
-    let there: HashSet<RunKey> = list_owned(&services)
-        .await
-        .into_iter()
-        .map(|one| one.handle.key)
-        .collect();
-    orphans.retain(|orphan| there.contains(&orphan.handle.key));
-    for orphan in orphans {
-        if let Some(entry) = adopt(&services, orphan).await
-            && events_tx.send(Event::Recovered(vec![entry])).await.is_err()
-        {
-            return;
+
+    /// What the journal does not know.
+    async fn orphans_of(&self, owned: Vec<Owned>) -> Vec<Owned> {
+        let mut orphans = Vec::new();
+        for one in owned {
+            // A journal that is gone ends the worker.
+            let held = self.services.journal.holds(one.handle.key).await;
+            if !held.unwrap_or(true) {
+                orphans.push(one);
+            }
+        }
+        orphans
+    }
+
+    async fn deal_with(&self, orphan: &Owned, left_alone: &mut HashSet<RunKey>) {
+        let handle = &orphan.handle;
+        let id = FlowRunId(handle.key.flow_run);
+        let job = &handle.infrastructure_id;
+        match find_out(&self.services, handle).await {
+            Found::Alive(entry) => {
+                tracing::info!(flow_run = %id, job, "taking up a job that the journal does not know");
+                // When the loop is gone there is nobody to watch it.
+                drop(self.events_tx.send(Event::Recovered(vec![*entry])).await);
+            }
+            Found::Over if self.dry_run => {
+                left_alone.insert(handle.key);
+                tracing::info!(flow_run = %id, job, "a job whose flow run is over would be removed (janitor_dry_run)");
+            }
+            Found::Over => {
+                tracing::info!(flow_run = %id, job, "removing a job whose flow run is over");
+                if let Err(error) = self.services.driver.destroy(handle.key).await {
+                    tracing::warn!(flow_run = %id, error = %chain(&error), "cannot remove it now");
+                }
+            }
+            Found::Unknown => {
+                left_alone.insert(handle.key);
+                tracing::warn!(flow_run = %id, job, "a job bears this worker's name, and the API does not know its flow run; it is left alone");
+            }
         }
     }
 }
+
+// === functions ===
 
 async fn list_owned(services: &Services) -> Vec<Owned> {
     let mut patience = Patience::new();
@@ -97,40 +171,33 @@ async fn sweep_workspaces(services: &Services, with_jobs: HashSet<RunKey>) {
     }
 }
 
-async fn adopt(services: &Services, orphan: Owned) -> Option<Entry> {
-    let Owned { handle, phase: _ } = orphan;
+/// Asks the API what a job that the journal does not know belongs to.
+async fn find_out(services: &Services, handle: &Handle) -> Found {
     let id = FlowRunId(handle.key.flow_run);
     let mut patience = Patience::new();
     let flow_run = loop {
         match services.client.read_flow_run(id).await {
-            Ok(flow_run) => break Some(flow_run),
-            Err(error) if error.is_not_found() => break None,
+            Ok(flow_run) => break flow_run,
+            Err(error) if error.is_not_found() => return Found::Unknown,
             Err(error) => {
                 tracing::warn!(flow_run = %id, error = %chain(&error), "cannot ask what a job that was left belongs to");
                 patience.wait().await;
             }
         }
     };
-    let over = flow_run.as_ref().is_none_or(|flow_run| {
-        flow_run
-            .state_type
-            .as_ref()
-            .is_some_and(StateType::is_final)
-    });
-    if over {
-        tracing::info!(flow_run = %id, "removing a job whose flow run is over");
-        if let Err(error) = services.driver.destroy(handle.key).await {
-            tracing::warn!(flow_run = %id, error = %chain(&error), "cannot remove it now");
-        }
-        return None;
+    if flow_run
+        .state_type
+        .as_ref()
+        .is_some_and(StateType::is_final)
+    {
+        return Found::Over;
     }
-    tracing::info!(flow_run = %id, "taking up a job that the journal does not know");
-    Some(Entry {
+    Found::Alive(Box::new(Entry {
         key: handle.key,
-        name: flow_run.map(|flow_run| flow_run.name).unwrap_or_default(),
+        name: flow_run.name,
         transition: TransitionId::random(),
         step: Step::Submitted,
-        handle: Some(handle),
+        handle: Some(handle.clone()),
         lease: None,
         told: None,
         // Without the journal nobody knows any more whether it was a plain command. The engine's rules only ever report what is missing.
@@ -139,5 +206,5 @@ async fn adopt(services: &Services, orphan: Owned) -> Option<Entry> {
         workspace: None,
         output: worker_drivers::LogCursor::default(),
         shown: false,
-    })
+    }))
 }

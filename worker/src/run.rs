@@ -8,7 +8,7 @@ use std::pin::pin;
 use tokio::time::timeout;
 
 use worker_api::types::ScheduledFlowRun;
-use worker_drivers::Handle;
+use worker_drivers::{Handle, Outcome};
 
 use crate::{
     claim::{self, Claim, Settled},
@@ -148,6 +148,9 @@ async fn to_the_end(
         };
         announced = told;
         if let End::Job { outcome, .. } = &watched.end {
+            if has_exited(outcome) {
+                services.emitter.container(entry, &handle, "exited");
+            }
             services.emitter.executed(entry, &handle, outcome);
         }
         entry.output = watched.delivered;
@@ -225,12 +228,20 @@ async fn start(
     advance(services, entry, Step::Submitting).await?;
     match submit::submit(services, line, &plan).await {
         Ok(handle) => {
+            for status in ["created", "running"] {
+                services.emitter.container(entry, &handle, status);
+            }
             entry.handle = Some(handle);
             advance(services, entry, Step::Submitted).await?;
             Ok(Ok(()))
         }
         Err(why) => Ok(Err(secrets.cover(why))),
     }
+}
+
+/// Whether infrastructure was seen to end.
+fn has_exited(outcome: &Outcome) -> bool {
+    !matches!(outcome, Outcome::NeverStarted { .. } | Outcome::Lost { .. })
 }
 
 async fn advance(services: &Services, entry: &mut Entry, step: Step) -> Result<(), JournalGone> {

@@ -326,7 +326,7 @@ pub(crate) async fn undo(services: &Services, line: &mut Line, entry: &Entry) ->
     true
 }
 
-/// Removes infrastructure and workspace of an attempt that is reported. What fails is found again by the janitor of the next start.
+/// Removes infrastructure and workspace of an attempt that is reported. What fails is found again by the janitor.
 pub(crate) async fn destroy(services: &Services, entry: &Entry) {
     if let Err(error) = services.driver.destroy(entry.key).await {
         tracing::warn!(error = %chain(&error), "cannot remove the infrastructure now");

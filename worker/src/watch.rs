@@ -2,6 +2,7 @@
 
 use tokio::time::{Duration, Instant};
 
+use worker_api::types::FlowRunId;
 use worker_drivers::{Handle, Intent, LogCursor, Outcome, Phase, Recovered, StopRequest};
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     line::{Line, Told},
     output::Output,
     services::Services,
+    silence,
     telemetry::chain,
 };
 
@@ -49,12 +51,15 @@ pub(crate) async fn watch(
         tokio::pin!(reading);
         let ending = end_of(services, line, handle, first);
         tokio::pin!(ending);
+        let telling = silence::tell(services, FlowRunId(handle.key.flow_run));
+        tokio::pin!(telling);
         let mut read = false;
         let ended = loop {
             tokio::select! {
                 ended = &mut ending => break ended?,
                 // The output may be complete before the end is known; the other way round is the rule.
                 () = &mut reading, if !read => read = true,
+                never = &mut telling => match never {},
             }
         };
         // The same reading goes on, so that a line on its way is not lost.

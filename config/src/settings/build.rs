@@ -145,6 +145,12 @@ fn worker(reader: &mut Reader<'_>, sources: &Sources) -> WorkerSettings {
         stop_grace: reader
             .find("worker.stop_grace", read::duration)
             .unwrap_or(Duration::from_secs(30)),
+        janitor_interval: reader
+            .find("worker.janitor_interval", read::interval)
+            .unwrap_or(Duration::from_mins(5)),
+        janitor_dry_run: reader
+            .find("worker.janitor_dry_run", read::flag)
+            .unwrap_or(false),
         state_dir: reader
             .path("worker.state_dir")
             .unwrap_or_else(|| default_state_dir(sources)),
@@ -239,6 +245,9 @@ fn docker(reader: &mut Reader<'_>) -> DockerSettings {
         hide_environment: reader
             .find("docker.hide_environment", read::flag)
             .unwrap_or(false),
+        keep_failed: reader
+            .find("docker.keep_failed", read::duration)
+            .unwrap_or_default(),
     }
 }
 

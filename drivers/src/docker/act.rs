@@ -17,9 +17,9 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::oneshot;
 
 use super::{
-    ENGINE, Shared, error, lock,
+    ENGINE, Shared, error, keep, lock,
     plan::{JOB_LABEL, OWNER_LABEL, Plan},
-    pull, state, stop, workspace,
+    pull, state, workspace,
 };
 use crate::{
     driver::{DriverError, Owned, Recovered, Submitted},
@@ -63,26 +63,21 @@ pub(super) async fn submit(shared: &Arc<Shared>, plan: &Plan) -> Result<Submitte
 /// Makes and starts the container of an attempt, or finds it.
 async fn make(shared: &Arc<Shared>, plan: &Plan) -> Result<Submitted, DriverError> {
     let _guard = shared.lock_of(plan.key).await;
-    let (id, found) = match find(shared, plan).await? {
+    let submitted = match find(shared, plan).await? {
         Some(found) if has_started(&found) => {
             return Ok(Submitted::Adopted(handle_of(shared, plan.key, &found)));
         }
-        Some(found) => (found.id.unwrap_or_default(), true),
+        Some(found) => Submitted::Adopted(handle_of(shared, plan.key, &found)),
         None => create(shared, plan).await?,
     };
-    match start(shared, plan, &id).await {
-        Ok(()) => {
-            let handle = state::handle(&shared.options.endpoint.base_url(), plan.key, &id);
-            Ok(if found {
-                Submitted::Adopted(handle)
-            } else {
-                Submitted::Created(handle)
-            })
-        }
+    let (Submitted::Created(handle) | Submitted::Adopted(handle)) = &submitted;
+    let id = state::container_of(handle);
+    match start(shared, plan, id).await {
+        Ok(()) => Ok(submitted),
         Err(error) => {
             // An engine that does not answer may have started it.
             if !matches!(error, DriverError::Unavailable { .. })
-                && let Err(left) = remove(shared.control()?, &id).await
+                && let Err(left) = remove(shared.control()?, id).await
             {
                 tracing::warn!(job = %plan.key, error = %left, "could not clean up after a failed start");
             }
@@ -91,8 +86,8 @@ async fn make(shared: &Arc<Shared>, plan: &Plan) -> Result<Submitted, DriverErro
     }
 }
 
-/// Creates the container under the first name that is free. True: somebody else was quicker, and it is theirs.
-async fn create(shared: &Shared, plan: &Plan) -> Result<(String, bool), DriverError> {
+/// Creates the container under the first name that is free. Adopted: somebody else was quicker, and it is theirs.
+async fn create(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
     let engine = shared.work()?;
     let body = workspace::with_environment(engine, plan).await?;
     for name in names(plan) {
@@ -105,11 +100,11 @@ async fn create(shared: &Shared, plan: &Plan) -> Result<(String, bool), DriverEr
                 for warning in created.warnings {
                     tracing::warn!(job = %plan.key, warning, "the engine warns of a container");
                 }
-                return settle(shared, plan, created.id).await;
+                return settle(shared, plan, created.id, &name).await;
             }
             Err(error) if error::is_conflict(&error) => {
                 if let Some(ours) = find(shared, plan).await? {
-                    return Ok((ours.id.unwrap_or_default(), true));
+                    return Ok(Submitted::Adopted(handle_of(shared, plan.key, &ours)));
                 }
             }
             Err(error) if error::is_missing(&error) => {
@@ -130,13 +125,18 @@ async fn settle(
     shared: &Shared,
     plan: &Plan,
     created: String,
-) -> Result<(String, bool), DriverError> {
+    name: &str,
+) -> Result<Submitted, DriverError> {
     match find(shared, plan).await? {
         Some(first) if first.id.as_ref() != Some(&created) => {
             remove(shared.control()?, &created).await?;
-            Ok((first.id.unwrap_or_default(), true))
+            Ok(Submitted::Adopted(handle_of(shared, plan.key, &first)))
         }
-        _ => Ok((created, false)),
+        _ => {
+            let base_url = shared.options.endpoint.base_url();
+            let handle = state::handle(&base_url, plan.key, &created, name);
+            Ok(Submitted::Created(handle))
+        }
     }
 }
 
@@ -197,14 +197,15 @@ pub(super) async fn recover(shared: &Shared, handle: &Handle) -> Result<Recovere
     if state::key_of(labels) != Some(handle.key) {
         return Ok(Recovered::Missing);
     }
-    let by_us = stop::is_ours(shared, handle.key);
-    Ok(match state::phase(&container, by_us) {
-        Phase::Pending(why) if !shared.is_busy(handle.key) => {
-            Recovered::Exited(state::never_started(why))
-        }
-        Phase::Running | Phase::Pending(_) => Recovered::Running,
-        Phase::Exited(outcome) => Recovered::Exited(outcome),
-    })
+    Ok(
+        match state::phase(&container, shared.circumstances(handle.key)) {
+            Phase::Pending(why) if !shared.is_busy(handle.key) => {
+                Recovered::Exited(state::never_started(why))
+            }
+            Phase::Running | Phase::Pending(_) => Recovered::Running,
+            Phase::Exited(outcome) => Recovered::Exited(outcome),
+        },
+    )
 }
 
 /// Removes every container of an attempt, whatever its phase.
@@ -216,8 +217,10 @@ pub(super) async fn destroy(shared: &Shared, key: RunKey) -> Result<(), DriverEr
         let owner = state::owner_of(container.labels.as_ref());
         let known = lock(&shared.owners).clone();
         // Another worker may have made an attempt of the same number at the same flow run.
-        if known.is_empty() || owner.is_some_and(|owner| known.contains(&owner)) {
-            remove(shared.work()?, container.id.as_deref().unwrap_or_default()).await?;
+        let is_ours = known.is_empty() || owner.is_some_and(|owner| known.contains(&owner));
+        let id = container.id.as_deref().unwrap_or_default();
+        if is_ours && !keep::is_kept(&container) && !keep::keep(shared, key, id).await? {
+            remove(shared.work()?, id).await?;
         }
     }
     drop(guard);
@@ -226,14 +229,20 @@ pub(super) async fn destroy(shared: &Shared, key: RunKey) -> Result<(), DriverEr
 }
 
 /// Everything of an owner.
-pub(super) async fn list_owned(shared: &Shared, owner: &Owner) -> Result<Vec<Owned>, DriverError> {
+pub(super) async fn list_owned(
+    shared: &Arc<Shared>,
+    owner: &Owner,
+) -> Result<Vec<Owned>, DriverError> {
     let engine = shared.control()?;
-    let base_url = shared.options.endpoint.base_url();
     let mut of_key: HashMap<RunKey, ContainerSummary> = HashMap::new();
     for container in list(engine, &[(OWNER_LABEL, &owner.0)]).await? {
         let Some(key) = state::key_of(container.labels.as_ref()) else {
             continue;
         };
+        if keep::is_kept(&container) {
+            keep::review(shared, container.id.as_deref().unwrap_or_default()).await?;
+            continue;
+        }
         // Of two that one attempt has, the one that was never started only waits to be removed.
         let better = of_key.get(&key).is_none_or(|known| !has_started(known));
         if better {
@@ -241,7 +250,7 @@ pub(super) async fn list_owned(shared: &Shared, owner: &Owner) -> Result<Vec<Own
         }
     }
     let looks = of_key.into_iter().map(|(key, container)| {
-        let handle = state::handle(&base_url, key, container.id.as_deref().unwrap_or_default());
+        let handle = handle_of(shared, key, &container);
         async move {
             let phase = look(shared, key, &container).await?;
             Ok(phase.map(|phase| Owned { handle, phase }))
@@ -277,8 +286,7 @@ pub(super) async fn phase_of(
     container: &str,
 ) -> Result<Option<Phase>, DriverError> {
     let found = inspect(shared.control()?, container).await?;
-    let by_us = stop::is_ours(shared, key);
-    Ok(found.map(|container| state::phase(&container, by_us)))
+    Ok(found.map(|container| state::phase(&container, shared.circumstances(key))))
 }
 
 /// One container. None: the engine does not have it.
@@ -303,7 +311,8 @@ async fn find(shared: &Shared, plan: &Plan) -> Result<Option<ContainerSummary>, 
         (JOB_LABEL, key.as_str()),
         (OWNER_LABEL, plan.owner.0.as_str()),
     ];
-    let found = list(shared.control()?, &labels).await?;
+    let mut found = list(shared.control()?, &labels).await?;
+    found.retain(|one| !keep::is_kept(one));
     let age = |one: &ContainerSummary| (!has_started(one), one.created, one.id.clone());
     Ok(found.into_iter().min_by_key(age))
 }
@@ -326,7 +335,7 @@ async fn list(
 }
 
 /// Removes a container with the volumes that nobody named, and waits until it is gone.
-async fn remove(engine: &Docker, id: &str) -> Result<(), DriverError> {
+pub(super) async fn remove(engine: &Docker, id: &str) -> Result<(), DriverError> {
     let options = RemoveContainerOptions {
         force: true,
         v: true,
@@ -345,5 +354,7 @@ fn has_started(container: &ContainerSummary) -> bool {
 
 fn handle_of(shared: &Shared, key: RunKey, container: &ContainerSummary) -> Handle {
     let id = container.id.as_deref().unwrap_or_default();
-    state::handle(&shared.options.endpoint.base_url(), key, id)
+    let name = container.names.iter().flatten().next();
+    let name = name.map(String::as_str).unwrap_or_default();
+    state::handle(&shared.options.endpoint.base_url(), key, id, name)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use bollard::{models::EventMessage, query_parameters::EventsOptions};
 use futures::stream::{self, BoxStream, StreamExt as _};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::{
     sync::{
         broadcast::{self, error::RecvError},
@@ -21,11 +21,11 @@ use tokio::{
 use super::{
     Shared, act, error, lock,
     plan::{JOB_LABEL, OWNER_LABEL},
-    state,
+    state::{self, Outage},
 };
 use crate::{
     driver::{DriverError, Health, JobEvent, Owned},
-    job::{Outcome, Owner, Phase, RunKey},
+    job::{Owner, Phase, RunKey},
 };
 
 /// How often the engine is asked how it is.
@@ -37,6 +37,9 @@ const PULSE_LIMIT: Duration = Duration::from_secs(5);
 const LIST_AGAIN: Duration = Duration::from_secs(30);
 /// How long to wait before an engine that did not answer is asked again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How much earlier than its connections an engine may have ended what it ran, by clocks that may differ a little.
+const OUTAGE_MARGIN: SignedDuration = SignedDuration::from_secs(2);
 
 /// How many events of the engine may wait for a slow consumer: the ends of as many jobs. More wait in the engine, as long as it keeps them.
 const EVENTS: usize = 1024;
@@ -206,6 +209,7 @@ impl Events {
     async fn try_open(&mut self) -> Result<JobEvent, DriverError> {
         let info = self.shared.control()?.info().await;
         let info = info.map_err(|error| error::unavailable(&error))?;
+        self.found_again();
         let labels = vec![
             format!("{OWNER_LABEL}={}", self.owner.0),
             JOB_LABEL.to_owned(),
@@ -237,6 +241,13 @@ impl Events {
         Ok(self.snapshot(owned))
     }
 
+    /// Notes that the engine is back.
+    fn found_again(&self) {
+        if let Some(outage) = lock(&self.shared.outage).as_mut() {
+            outage.to.get_or_insert_with(Timestamp::now);
+        }
+    }
+
     async fn list(&mut self) -> Result<Vec<Owned>, DriverError> {
         act::list_owned(&self.shared, &self.owner).await
     }
@@ -254,6 +265,9 @@ impl Events {
 
     fn lost(&mut self, reason: String) -> JobEvent {
         self.watch = None;
+        // The engine ends what it runs after it has ended its connections, but clocks have their grain.
+        let from = Timestamp::now() - OUTAGE_MARGIN;
+        *lock(&self.shared.outage) = Some(Outage { from, to: None });
         JobEvent::WatchLost { reason }
     }
 
@@ -295,16 +309,14 @@ impl Events {
                 }));
             }
             "die" => {
-                let code =
-                    attributes.and_then(|attributes| attributes.get("exitCode")?.parse().ok());
                 match act::phase_of(&self.shared, key, container).await? {
                     Some(Phase::Exited(outcome)) => outcome,
                     // The next list says what became of it.
                     Some(_) => return Ok(None),
-                    None => removed_outside(code),
+                    None => state::removed(),
                 }
             }
-            "destroy" => removed_outside(None),
+            "destroy" => state::removed(),
             _ => return Ok(None),
         };
         let is_news = self.ended.insert(key);
@@ -326,17 +338,6 @@ fn unix_time(text: &str) -> Option<String> {
         time.as_second(),
         time.subsec_nanosecond()
     ))
-}
-
-/// The end of a job whose container somebody else took away while it ran.
-fn removed_outside(code: Option<i64>) -> Outcome {
-    let reason = match code {
-        Some(code) => format!(
-            "its container was removed from the engine by somebody else, which ended it with exit code {code}"
-        ),
-        None => "its container was removed from the engine by somebody else".to_owned(),
-    };
-    Outcome::Lost { reason }
 }
 
 #[cfg(test)]

@@ -244,3 +244,40 @@ async fn another_workers_attempt_of_the_same_number_is_left_alone() {
     );
     theirs.destroy(key).await.expect("it can be removed");
 }
+
+#[tokio::test]
+async fn a_container_that_ended_badly_stays_for_its_time_and_is_nobodys_job() {
+    let mut subject = DockerSubject::new();
+    subject.keep_failed = Duration::from_secs(4);
+    let driver = subject.driver().await;
+    let owner = owner();
+    let mut keys = Vec::new();
+    for code in [0, 3] {
+        let job = subject.job(fresh_key(), owner.clone(), &Behaviour::Exit(code));
+        let plan = driver
+            .plan(&job, &Policy::default())
+            .expect("it can be planned");
+        let handle = driver.submit(&plan).await.expect("it starts").into_handle();
+        let lines = driver.logs(&handle, LogCursor::default());
+        lines.collect::<Vec<_>>().await;
+        driver.destroy(handle.key).await.expect("it can be removed");
+        driver.destroy(handle.key).await.expect("it is done");
+        keys.push(handle.key);
+    }
+    assert_eq!(subject.containers(keys[0]).await, Vec::<String>::new());
+    let name = subject.name_of(keys[1]).await;
+    assert!(name.ends_with(".kept"), "{name}");
+    let gone = async {
+        loop {
+            let listed = driver.list_owned(&owner).await.expect("it can be listed");
+            assert_eq!(listed, []);
+            if subject.containers(keys[1]).await.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, gone)
+        .await
+        .expect("its time is over");
+}

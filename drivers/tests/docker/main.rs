@@ -4,6 +4,7 @@
 //! wants them turns on the feature `docker-engine`.
 
 mod containers;
+mod reach;
 mod registry;
 mod subject;
 

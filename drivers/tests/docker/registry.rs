@@ -183,7 +183,7 @@ impl Registry {
     }
 }
 
-async fn free_port() -> u16 {
+pub(crate) async fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port is free");

@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -42,6 +43,7 @@ pub(crate) struct DockerSubject {
     /// Passes everything on to the engine while it lives.
     way: Mutex<JoinSet<()>>,
     pub(crate) environment: EnvironmentMode,
+    pub(crate) keep_failed: Duration,
 }
 
 // === impl DockerSubject ===
@@ -60,6 +62,7 @@ impl DockerSubject {
             engine,
             way: Mutex::default(),
             environment: EnvironmentMode::default(),
+            keep_failed: Duration::ZERO,
         };
         subject.open_way();
         subject
@@ -83,6 +86,7 @@ impl DockerSubject {
                 certificates: None,
             },
             environment: self.environment,
+            keep_failed: self.keep_failed,
             config_folder: self.folder.path().join("config"),
         }
     }

@@ -138,6 +138,7 @@ fn docker_options(settings: &Settings) -> anyhow::Result<DockerOptions> {
         .collect();
     let mut options = DockerOptions::from_environment(common, &environment)
         .map_err(|error| Misconfigured(telemetry::chain(&error)))?;
+    options.keep_failed = settings.docker.keep_failed;
     if settings.docker.hide_environment {
         options.environment = EnvironmentMode::File;
     }

@@ -11,7 +11,10 @@ use worker_api::{
     REFERENCE_VERSION,
     types::{Deployment, Event, Flow, FlowRun, Resource},
 };
-use worker_config::slug::{self, slug};
+use worker_config::{
+    DriverKind,
+    slug::{self, slug},
+};
 use worker_drivers::Outcome;
 
 /// Who speaks.
@@ -36,6 +39,15 @@ pub(crate) struct About {
 pub(super) struct Ended<'a> {
     pub(super) infrastructure: &'a str,
     pub(super) outcome: &'a Outcome,
+}
+
+/// A container, for an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Container<'a> {
+    pub(super) id: &'a str,
+    pub(super) name: &'a str,
+    /// As engines say it: `created`, `running`, `exited`.
+    pub(super) status: &'a str,
 }
 
 /// A pull step that was taken.
@@ -94,7 +106,7 @@ impl Worker {
         let mut related = about.related.clone();
         let labels = [
             ("identifier", Some(ended.infrastructure.to_owned())),
-            ("status-code", status_code(ended.outcome)),
+            ("status-code", status_code(&self.kind, ended.outcome)),
         ];
         if let Some(flow_run) = related.iter_mut().find(|one| is(one, "flow-run")) {
             for (label, value) in labels {
@@ -105,6 +117,32 @@ impl Worker {
         }
         let mut event = self.event("prefect.worker.executed-flow-run", related, now);
         event.follows = submitted.and_then(|submitted| follows(submitted, now));
+        event
+    }
+
+    /// A flow run's container has come to a status, as Docker workers tell it (prefect-docker 0.7.4).
+    pub(super) fn container(
+        &self,
+        about: &About,
+        container: &Container<'_>,
+        earlier: Option<(Uuid, Timestamp)>,
+        now: Timestamp,
+    ) -> Event {
+        let Container { id, name, status } = container;
+        let resource = labels([
+            (
+                "prefect.resource.id",
+                format!("prefect.docker.container.{id}"),
+            ),
+            ("prefect.resource.name", (*name).to_owned()),
+        ]);
+        let mut worker = self.resource();
+        worker.insert("prefect.resource.role".to_owned(), "worker".to_owned());
+        let mut related = about.related.clone();
+        related.push(worker);
+        let name = format!("prefect.docker.container.{status}");
+        let mut event = event(&name, resource, related, now);
+        event.follows = earlier.and_then(|earlier| follows(earlier, now));
         event
     }
 
@@ -247,13 +285,21 @@ fn follows((earlier, then): (Uuid, Timestamp), now: Timestamp) -> Option<Uuid> {
     (now.duration_since(then).abs() < TIGHT).then_some(earlier)
 }
 
-/// The code the reference would have seen: a signal is its number below zero, and an engine that reported its end has no other code than 0.
-fn status_code(outcome: &Outcome) -> Option<String> {
+/// The code the reference would have seen: a signal is its number below zero to a process's parent, and as a shell would say it of anything else. An engine that
+/// reported its end has no other code than 0.
+fn status_code(kind: &str, outcome: &Outcome) -> Option<String> {
+    let by_signal = |signal: i32| {
+        if kind == DriverKind::Process.as_str() {
+            format!("-{signal}")
+        } else {
+            (128 + signal).to_string()
+        }
+    };
     match outcome {
         Outcome::Exited { reported: true, .. } => Some("0".to_owned()),
         Outcome::Exited { code, .. } => Some(code.to_string()),
-        Outcome::Signalled { signal, .. } => Some(format!("-{signal}")),
-        Outcome::OutOfMemory { .. } => Some("-9".to_owned()),
+        Outcome::Signalled { signal, .. } => Some(by_signal(*signal)),
+        Outcome::OutOfMemory { .. } => Some(by_signal(9)),
         Outcome::NeverStarted { .. } | Outcome::Lost { .. } => None,
     }
 }
