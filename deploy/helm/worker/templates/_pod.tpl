@@ -106,6 +106,14 @@ worker:{{ $image.tag | default .Chart.AppVersion }}
 - name: PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES
   value: {{ $worker.config.jobNamespace | default (include "worker.namespace" .) | quote }}
 {{- end }}
+{{- with $worker.config.pullImage }}
+- name: WORKER_KUBERNETES_PULL_IMAGE
+  value: {{ . | quote }}
+{{- end }}
+{{- if not .Values.role.secrets }}
+- name: WORKER_KUBERNETES_SECRETS
+  value: none
+{{- end }}
 {{ include "worker.apiEnvironment" . }}
 {{- with $worker.logging.level }}
 - name: WORKER_LOGGING_LEVEL
@@ -304,7 +312,7 @@ spec:
   initContainers: {{- include "worker.filled" (dict "value" . "context" $) | nindent 4 }}
   {{- end }}
   containers:
-    - {{- include "worker.container" . | nindent 6 }}
+    - {{ include "worker.container" . | nindent 6 | trim }}
     {{- with $worker.extraContainers }}
     {{- include "worker.filled" (dict "value" . "context" $) | nindent 4 }}
     {{- end }}
