@@ -21,6 +21,7 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 pub struct Api {
     address: SocketAddr,
     base: &'static str,
+    token: Option<&'static str>,
 }
 
 /// An answer, whatever its status.
@@ -40,12 +41,26 @@ impl Api {
         Self {
             address,
             base: "/api",
+            token: None,
         }
     }
 
     /// What listens there and is no Prefect API, such as a status server: its paths begin at the root.
     pub fn at_root_of(address: SocketAddr) -> Self {
-        Self { address, base: "" }
+        Self {
+            address,
+            base: "",
+            token: None,
+        }
+    }
+
+    /// The same for one who has this token.
+    #[must_use]
+    pub fn with_token(self, token: &'static str) -> Self {
+        Self {
+            token: Some(token),
+            ..self
+        }
     }
 
     /// The base URL, as `PREFECT_API_URL` wants it.
@@ -104,10 +119,14 @@ impl Api {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         let body = body.map(Value::to_string).unwrap_or_default();
+        let token = self
+            .token
+            .map(|token| format!("Authorization: Bearer {token}\r\n"))
+            .unwrap_or_default();
         write!(
             stream,
             "{method} {}{path} HTTP/1.0\r\nHost: {}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+             {token}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             self.base,
             self.address,
             body.len(),

@@ -3,6 +3,7 @@
 mod args;
 mod cancel;
 mod context;
+mod credentials;
 mod doctor;
 mod exec;
 mod follow;

@@ -19,6 +19,7 @@ mod journal;
 mod lease;
 mod line;
 mod metrics;
+mod notify;
 mod output;
 mod parts;
 mod patience;

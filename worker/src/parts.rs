@@ -22,6 +22,7 @@ use crate::{
     heartbeat::{Heart, PoolError, PoolWish},
     journal::{Entry, Journal, JournalError},
     metrics::Metrics,
+    notify::Supervisor,
     poller::{Poller, Question},
     pull::Puller,
     recovery::Janitor,
@@ -54,6 +55,8 @@ pub(crate) struct Setup {
     pub(crate) wish: PoolWish,
     /// Whether the output of jobs may be written to the worker's own.
     pub(crate) echo: bool,
+    /// Who wants to know how the worker is.
+    pub(crate) supervisor: Option<Supervisor>,
 }
 
 /// Why a worker ended before it was told to.
@@ -322,6 +325,7 @@ fn services(
         state_dir,
         wish,
         echo,
+        supervisor: _,
     } = setup;
     Services {
         client: client.clone(),

@@ -31,6 +31,7 @@ use crate::{
     board::Lines,
     dispatcher::Load,
     event::{Gate, Stage},
+    notify::Report,
     services::{Identity, Services},
     telemetry::chain,
 };
@@ -289,6 +290,21 @@ impl Vitals {
     fn is_stuck(&self) -> bool {
         let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
         self.began.elapsed().saturating_sub(turned) > STUCK_AFTER
+    }
+
+    /// What a supervisor is told.
+    pub(crate) fn report(&self) -> Report {
+        let Work { load, stage, .. } = self.work();
+        let reason = self.not_ready();
+        let held = format!(
+            "{} flow run(s) held, {} of them starting",
+            load.lives, load.starting
+        );
+        Report {
+            ready: reason.is_none(),
+            ending: stage > Stage::Working,
+            status: reason.map_or(held.clone(), |reason| format!("{held}; {reason}")),
+        }
     }
 
     /// Why the worker could not take a flow run now. A full worker is ready: it will take the next one.

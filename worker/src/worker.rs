@@ -16,6 +16,7 @@ use crate::{
     dispatcher::Dispatcher,
     event::{Command, Event, Stage},
     line::{self, Reins},
+    notify::Supervisor,
     parts::{self, Assembled, Parts, Setup, Wires, WorkerError},
     run::{self, Ending},
     services::Services,
@@ -40,9 +41,10 @@ pub(crate) enum Farewell {
 
 /// Runs a worker until a stage of shutdown or the end of its work ends it.
 pub(crate) async fn run(
-    setup: Setup,
+    mut setup: Setup,
     stages_rx: mpsc::Receiver<Stage>,
 ) -> Result<Farewell, WorkerError> {
+    let supervisor = setup.supervisor.take();
     let Assembled {
         parts,
         services,
@@ -59,6 +61,7 @@ pub(crate) async fn run(
         reins: HashMap::new(),
         wires,
         parts,
+        supervisor,
         left: 0,
     };
     let health = turning.examined();
@@ -85,6 +88,7 @@ struct Loop {
     health_rx: watch::Receiver<Health>,
     wires: Wires,
     parts: Parts,
+    supervisor: Option<Supervisor>,
     /// Flow runs whose lives ended before they were reported.
     left: usize,
 }
@@ -117,6 +121,9 @@ impl Loop {
                     self.parts.check()?;
                     if self.services.journal.is_gone() {
                         return Err(WorkerError::JournalGone);
+                    }
+                    if let Some(supervisor) = &mut self.supervisor {
+                        supervisor.tell(&self.wires.vitals.report());
                     }
                     Event::Tick
                 }

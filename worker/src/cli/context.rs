@@ -12,6 +12,7 @@ use worker_config::settings::{self, ConfigErrors, Flags, Settings, Sources};
 
 use super::{
     args::{Global, StartArgs},
+    credentials,
     out::Out,
 };
 use crate::{
@@ -76,9 +77,10 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 impl Context {
     pub(crate) fn load(flags: Flags) -> anyhow::Result<Self> {
-        let environment: BTreeMap<String, String> = std::env::vars_os()
+        let mut environment: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
+        credentials::add(&mut environment)?;
         let sources = Sources {
             flags,
             home: environment.get("HOME").map(Into::into),

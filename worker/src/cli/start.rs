@@ -19,6 +19,7 @@ use super::{
 use crate::{
     event::Stage,
     heartbeat::{self, PoolError, PoolWish},
+    notify::{self, Supervisor},
     parts::Setup,
     patience::Patience,
     shutdown::{self, FirstTerm},
@@ -37,6 +38,7 @@ const STAGES: usize = 4;
 /// Runs a worker until it is told to end.
 pub(crate) async fn start(mut context: Context, out: Out) -> anyhow::Result<ExitCode> {
     telemetry::init(&context.settings.logging);
+    let mut supervisor = Supervisor::find(|name| std::env::var_os(name));
     context.tell_notices(out);
     let Some(pool) = context
         .settings
@@ -56,7 +58,17 @@ pub(crate) async fn start(mut context: Context, out: Out) -> anyhow::Result<Exit
     }
     let kind = match settings.kind {
         Some(kind) => kind,
-        None => find_kind(&api.client, &context.settings, &pool, out).await?,
+        None => {
+            let finding = find_kind(&api.client, &context.settings, &pool, out);
+            match &mut supervisor {
+                Some(supervisor) => {
+                    supervisor
+                        .attend("asking the API for the work pool", finding)
+                        .await?
+                }
+                None => finding.await?,
+            }
+        }
     };
     use_api(&mut context.settings, &api);
     let driver = driver(kind, &context.settings, &state_dir).await?;
@@ -73,6 +85,7 @@ pub(crate) async fn start(mut context: Context, out: Out) -> anyhow::Result<Exit
         state_dir,
         wish,
         echo: true,
+        supervisor,
     };
     let farewell = Box::pin(worker::run(setup, stages_rx)).await?;
     match farewell {
@@ -100,6 +113,7 @@ pub(crate) async fn driver(
                 .filter_map(|(name, value)| {
                     Some((name.into_string().ok()?, value.into_string().ok()?))
                 })
+                .filter(|(name, _)| !notify::VARIABLES.contains(&name.as_str()))
                 .collect();
             let mut options = SubprocessOptions::new(state_dir.jobs(), Environment(inherited));
             options.python.clone_from(&settings.process.python);

@@ -1,0 +1,265 @@
+//! The chart on a real cluster: the worker as its pod, with the chart's Role and no other right.
+//!
+//! `WORKER_TEST_KUBECONFIG` says which cluster; `tests/kubernetes/cluster start` starts one.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    process::Command,
+    sync::Once,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use worker_config::Secret;
+use worker_server::{Server, ServerOptions};
+use worker_tests::{files::root, http::Api, wait};
+
+use crate::chart;
+
+/// How long anything may take that a loaded machine does in some seconds.
+const BOUND: Duration = Duration::from_secs(90);
+
+/// The worker's image, made of the program under test.
+const IMAGE: (&str, &str) = ("worker-test/worker", "1");
+
+/// The program under test.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_worker-under-test");
+
+/// What the API asks for. Its user's name is anything.
+const TOKEN: &str = "only-for-this-test";
+
+/// A release in a namespace of its own, and the API that it works for.
+struct Release {
+    namespace: String,
+    server: Server,
+    _runtime: Runtime,
+}
+
+// === impl Release ===
+
+impl Release {
+    /// Installs the chart for a pool of this type, and waits until its pod is ready.
+    fn install(kind: &str) -> Self {
+        image();
+        let runtime = Runtime::new().expect("a runtime can be made");
+        let options = ServerOptions {
+            listen: SocketAddr::new(reachable_from_pods(), 0),
+            token: Some(Secret::new(TOKEN)),
+            ..ServerOptions::default()
+        };
+        let server = runtime
+            .block_on(Server::start(options))
+            .expect("an API can be started at the address that pods reach");
+        let namespace = format!("helm-{kind}-{}", std::process::id());
+        kubectl(&["create", "namespace", &namespace]);
+        let restricted = "pod-security.kubernetes.io/enforce=restricted";
+        kubectl(&["label", "namespace", &namespace, restricted]);
+        let release = Self {
+            namespace,
+            server,
+            _runtime: runtime,
+        };
+        release.helm_install(kind);
+        release
+    }
+
+    fn helm_install(&self, kind: &str) {
+        let url = format!("http://{}/api", self.server.address());
+        let auth = json!({"enabled": true, "authString": format!("admin:{TOKEN}")});
+        let values = json!({"worker": {
+            "image": {"repository": IMAGE.0, "tag": IMAGE.1, "pullPolicy": "Never"},
+            "config": {"workPool": "pool", "type": kind, "queryInterval": 0.5},
+            "apiConfig": "selfHostedServer",
+            "selfHostedServerApiConfig": {"apiUrl": url, "basicAuth": auth},
+            "extraEnvVars": [{"name": "PREFECT_LOGGING_TO_API_BATCH_INTERVAL", "value": "0.2"}],
+            "readinessProbe": {"config": {"periodSeconds": 1}},
+        }});
+        let config = kubeconfig();
+        let arguments = [
+            "install",
+            chart::RELEASE,
+            "--kubeconfig",
+            &config,
+            "--namespace",
+            &self.namespace,
+            "--wait",
+            "--timeout",
+            "90s",
+        ];
+        if let Err(error) = chart::helm(&arguments, &values) {
+            panic!("{error}; the pods: {}", self.describe());
+        }
+    }
+
+    fn api(&self) -> Api {
+        Api::at(self.server.address()).with_token(TOKEN)
+    }
+
+    /// Makes a flow run with these job variables; its id.
+    fn run(&self, variables: &Value) -> String {
+        let api = self.api();
+        let flow = api.post("/flows/", &json!({"name": "command"}))["id"].clone();
+        let deployment = json!({
+            "name": "test", "flow_id": flow, "work_pool_name": "pool", "job_variables": variables,
+        });
+        let deployment = text(&api.post("/deployments/", &deployment)["id"]);
+        let path = format!("/deployments/{deployment}/create_flow_run");
+        text(&api.post(&path, &json!({}))["id"])
+    }
+
+    #[track_caller]
+    fn wait_for(&self, run: &str, wanted: &str) {
+        wait::until("the flow run is where it should be", BOUND, || {
+            let state = self.api().get(&format!("/flow_runs/{run}"))["state"].clone();
+            if state["name"] == wanted {
+                return Ok(());
+            }
+            Err(format!("{state}; {}", self.describe()))
+        });
+    }
+
+    /// How often a flow run was in a state.
+    fn times_in(&self, run: &str, name: &str) -> usize {
+        let states = self
+            .api()
+            .get(&format!("/flow_run_states/?flow_run_id={run}"));
+        let states = states.as_array().into_iter().flatten();
+        states.filter(|state| state["name"] == name).count()
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        kubectl(&[&["--namespace", &self.namespace], arguments].concat())
+    }
+
+    /// What there is to see, for a panic's message.
+    fn describe(&self) -> String {
+        let look = |arguments: &[&str]| {
+            try_kubectl(&[&["--namespace", &self.namespace], arguments].concat())
+                .unwrap_or_else(|error| error)
+        };
+        let label = "app.kubernetes.io/component=worker";
+        format!(
+            "{}\n{}\n{}",
+            look(&["get", "pods,jobs", "--output", "wide"]),
+            look(&[
+                "get",
+                "events",
+                "--output",
+                "custom-columns=:.reason,:.message"
+            ]),
+            look(&["logs", "--selector", label, "--tail", "40"]),
+        )
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        // The cluster is thrown away after the tests, so nobody needs to wait for it.
+        let gone = [
+            "delete",
+            "namespace",
+            "--wait=false",
+            self.namespace.as_str(),
+        ];
+        try_kubectl(&gone).ok();
+    }
+}
+
+// === functions ===
+
+fn kubeconfig() -> String {
+    std::env::var("WORKER_TEST_KUBECONFIG").unwrap_or_else(|_| {
+        panic!("WORKER_TEST_KUBECONFIG is not set; `tests/kubernetes/cluster start` starts a cluster and says it")
+    })
+}
+
+fn try_kubectl(arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(kubeconfig())
+        .args(arguments)
+        .output()
+        .expect("kubectl is installed");
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+#[track_caller]
+fn kubectl(arguments: &[&str]) -> String {
+    try_kubectl(arguments).unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
+}
+
+/// The address of this machine that pods reach: that of the node, which is this machine.
+fn reachable_from_pods() -> IpAddr {
+    let path = "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}";
+    let address = kubectl(&["get", "nodes", "--output", path]);
+    address
+        .parse()
+        .unwrap_or_else(|error| panic!("the node's address {address:?}: {error}"))
+}
+
+/// Makes the worker's image of the program and what it is linked with, and gives it to the node.
+fn image() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let folder = tempfile::tempdir().expect("a directory can be made");
+        // Who runs it is not who made it.
+        let readable = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+        fs::set_permissions(folder.path(), readable).expect("it is ours");
+        copy(Path::new(PROGRAM), folder.path(), "/usr/local/bin/worker");
+        let linked = Command::new("ldd")
+            .arg(PROGRAM)
+            .output()
+            .expect("ldd can be run");
+        let linked = String::from_utf8_lossy(&linked.stdout).into_owned();
+        for library in linked
+            .split_whitespace()
+            .filter(|word| word.starts_with('/'))
+        {
+            copy(Path::new(library), folder.path(), library);
+        }
+        let config = json!({"Entrypoint": ["/usr/local/bin/worker"]}).to_string();
+        let name = format!("{}:{}", IMAGE.0, IMAGE.1);
+        let loaded = Command::new("tests/kubernetes/cluster")
+            .current_dir(root())
+            .args(["load", &name])
+            .arg(folder.path())
+            .arg(config)
+            .env_remove("WORKER_TEST_KUBECONFIG")
+            .env_remove("KUBECONFIG")
+            .output()
+            .expect("the script can be run");
+        assert!(loaded.status.success(), "{loaded:?}");
+    });
+}
+
+fn copy(file: &Path, root: &Path, to: &str) {
+    let to = root.join(to.trim_start_matches('/'));
+    let folder = to.parent().expect("it is below the root");
+    fs::create_dir_all(folder).expect("a directory can be made");
+    fs::copy(file, &to).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_pod_takes_flow_runs_and_its_probes_are_content() {
+    let release = Release::install("process");
+    let run = release.run(&json!({"command": "/usr/local/bin/worker --version"}));
+    release.wait_for(&run, "Completed");
+    let pod = release.kubectl(&[
+        "get",
+        "pods",
+        "--output",
+        "jsonpath={.items[*].status.containerStatuses[*].restartCount} {.items[*].status.phase}",
+    ]);
+    assert_eq!(pod, "0 Running");
+}
