@@ -26,4 +26,14 @@ impl Plan {
             Self::Fake(plan) => plan.key,
         }
     }
+
+    /// What the engine will be asked for, as a document for people. **It has every secret of the job in it.**
+    pub fn request(&self) -> serde_json::Value {
+        match self {
+            Self::Subprocess(plan) => plan.request(),
+            Self::Docker(plan) => plan.request(),
+            #[cfg(any(test, feature = "conformance"))]
+            Self::Fake(_) => serde_json::Value::Null,
+        }
+    }
 }

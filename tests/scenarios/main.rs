@@ -4,6 +4,7 @@ mod cancel;
 mod crash;
 mod exec;
 mod faults;
+mod operating;
 mod outage;
 mod pull;
 mod scene;

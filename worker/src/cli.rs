@@ -12,6 +12,7 @@ mod out;
 mod pool;
 mod ps;
 mod pull;
+mod render;
 mod run;
 mod serve;
 mod start;
@@ -96,6 +97,7 @@ async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
         Some(Command::Cancel(args)) => cancel::cancel(context(&start_args)?, out, args).await,
         Some(Command::Pool(command)) => pool::pool(context(&start_args)?, out, command).await,
         Some(Command::Pull(args)) => pull::pull(context(&start_args)?, out, args).await,
+        Some(Command::Render(args)) => render::render(context(&start_args)?, out, args).await,
         Some(Command::Doctor) => doctor::doctor(context(&start_args)?, out).await,
     }
 }

@@ -36,6 +36,7 @@ mod shutdown;
 mod silence;
 #[cfg(test)]
 mod simulation;
+mod site;
 mod sources;
 mod state_dir;
 mod status;

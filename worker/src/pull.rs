@@ -42,6 +42,7 @@ use crate::{
     journal::{Entry, NotStarted, Reporter},
     line::Line,
     services::Services,
+    site::Resolved,
     sources,
     telemetry::chain,
 };
@@ -218,6 +219,23 @@ pub(crate) struct Asked<'a> {
     pub(crate) wish: Wish,
     /// Whether the job has a command of its own that runs Prefect's engine.
     pub(crate) delegated: bool,
+}
+
+/// Where the code of a deployment would be, as far as that can be said without getting it.
+pub(crate) fn foresee(deployment: &Deployment, kind: DriverKind, job: &Resolved) -> Code {
+    let inside = kind != DriverKind::Process;
+    let engine = job.reporter == Reporter::Engine;
+    let delegated = job.command.is_some() && engine;
+    let written = deployment.pull_steps.iter().flatten().enumerate();
+    let written: Vec<_> = written.filter(|(_, step)| !step.is_empty()).collect();
+    match Outlook::of(deployment, inside, delegated).judge(job.wish) {
+        Verdict::Worker if parse(&written, !inside).is_ok() => {
+            Code::At(PathBuf::from("workspace of the flow run"))
+        }
+        Verdict::Nothing if !inside => Code::InPlace,
+        _ if engine && !delegated => Code::LeftToJob,
+        _ => Code::InPlace,
+    }
 }
 
 /// Gets the code of a deployment, by its pull steps, its storage block or from its path; or leaves that to the job.

@@ -1,75 +1,29 @@
 //! From a claimed flow run to a plan: deployment, flow, pool template, blocks and variables give one job configuration.
 //!
-//! What it becomes is said by one pure function, [`resolution::resolve`]; this is what asks the API for it, and the worker's own part.
+//! What it becomes is said purely, by [`Site`]; this is what asks the API for it, and gets the code.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
 
-use worker_api::types::{Deployment, LogLevel};
+use worker_api::types::LogLevel;
 use worker_config::{
-    resolution::{self, Inputs, Resolution},
+    resolution::Resolution,
     template::{BaseJobTemplate, Lookups},
 };
-use worker_drivers::{Environment, Job, Plan, Program, RunKey};
+use worker_drivers::{Plan, RunKey};
 
 use crate::{
     emitter::About,
     journal::{Entry, NotStarted, Reporter},
     line::Line,
-    pull::{self, Asked, Code, Wish},
+    pull::{self, Asked, Code},
     secrets::Secrets,
     services::Services,
+    site::{Resolved, Site},
     sources::{self, Polled, Sources},
     telemetry::chain,
 };
-
-/// A job that lacks only its code.
-struct Resolved {
-    /// Who tells the API how it goes.
-    reporter: Reporter,
-    /// Whether its output is shown (`stream_output`).
-    shown: bool,
-    deployment: Option<Deployment>,
-    command: Option<String>,
-    name: String,
-    environment: Environment,
-    labels: BTreeMap<String, String>,
-    configuration: Map<String, Value>,
-    /// Who is to get its code.
-    wish: Wish,
-}
-
-/// What the API's objects are called, and all that names in templates may ask of them.
-struct Ids {
-    flow_run: String,
-    flow: String,
-    deployment: Option<String>,
-    pool: String,
-    /// Only Prefect Cloud knows workers by an id.
-    worker: Option<String>,
-    flow_run_json: Value,
-    flow_json: Value,
-    no_variables: Map<String, Value>,
-}
-
-// === impl Ids ===
-
-impl Ids {
-    fn of(services: &Services, sources: &Sources) -> Self {
-        Self {
-            flow_run: sources.flow_run.id.to_string(),
-            flow: sources.flow.id.to_string(),
-            deployment: sources.deployment.as_ref().map(|one| one.id.to_string()),
-            pool: sources.pool.id.to_string(),
-            worker: services.client.worker_id().map(|id| id.to_string()),
-            flow_run_json: json(&sources.flow_run),
-            flow_json: json(&sources.flow),
-            no_variables: Map::new(),
-        }
-    }
-}
 
 /// A job that can be submitted.
 pub(crate) struct Planned {
@@ -128,16 +82,10 @@ async fn resolve(
     sources: Sources,
 ) -> Result<(Resolved, Secrets), NotStarted> {
     warn_of_unknown_placeholders(services, &sources).await?;
-    let settings = services.job_environment.iter();
-    let settings = settings
-        .map(|(name, value)| (name.clone(), value.expose().to_owned()))
-        .collect();
-    let ids = Ids::of(services, &sources);
-    let environment = environment_reader(services);
-    let inputs = inputs(services, &sources, &ids, &settings, &environment);
+    let site = Site::of(services);
     let mut lookups = Lookups::default();
     let resolved = loop {
-        let resolution = resolution::resolve(&inputs, &lookups);
+        let resolution = site.resolve(&sources, &lookups);
         let resolution =
             resolution.map_err(|error| Secrets::of(&lookups).cover(in_pool(services, &error)))?;
         match resolution {
@@ -148,8 +96,9 @@ async fn resolve(
         }
     };
     let secrets = Secrets::of(&lookups);
-    let resolved =
-        judge(services, sources.deployment, resolved).map_err(|why| secrets.cover(why))?;
+    let resolved = site
+        .judge(sources.deployment, resolved)
+        .map_err(|why| secrets.cover(why))?;
     Ok((resolved, secrets))
 }
 
@@ -179,185 +128,25 @@ async fn pull_and_plan(
     entry: &mut Entry,
     resolved: Resolved,
 ) -> Result<Plan, NotStarted> {
-    let Resolved {
-        reporter,
-        shown: _,
-        deployment,
-        command,
-        name,
-        environment,
-        labels,
-        mut configuration,
-        wish,
-    } = resolved;
     // A command that is meant to run Prefect's engine pulls for itself, as it does under the reference.
-    let delegated = command.is_some() && reporter == Reporter::Engine;
-    let code = match &deployment {
+    let delegated = resolved.command.is_some() && resolved.reporter == Reporter::Engine;
+    let code = match &resolved.deployment {
         Some(deployment) => {
             let asked = Asked {
                 deployment,
-                job: &environment,
-                wish,
+                job: &resolved.environment,
+                wish: resolved.wish,
                 delegated,
             };
             pull::pull(services, line, entry, asked).await?
         }
         None => Code::InPlace,
     };
-    let entrypoint = deployment.and_then(|deployment| deployment.entrypoint);
-    let program = program(command, entrypoint, reporter, &code)?;
-    let workspace = code.directory();
-    if let Some(directory) = &workspace {
-        place(&mut configuration, directory, &program);
-    }
-    let job = Job {
-        key: entry.key,
-        owner: services.identity.owner.clone(),
-        name,
-        program,
-        environment,
-        labels,
-        configuration,
-        workspace,
-    };
+    let job = resolved.with_code(entry.key, services.identity.owner.clone(), &code)?;
     services
         .driver
         .plan(&job, &services.policy)
         .map_err(|error| NotStarted::Failed(chain(&error)))
-}
-
-/// What resolution is given. It knows nothing of the API's types.
-fn inputs<'a>(
-    services: &'a Services,
-    sources: &'a Sources,
-    ids: &'a Ids,
-    settings: &'a BTreeMap<String, String>,
-    environment: &'a (dyn Fn(&str) -> Option<String> + Sync),
-) -> Inputs<'a> {
-    let Sources {
-        flow_run,
-        deployment,
-        flow,
-        pool,
-    } = sources;
-    let named = |id: &'a str, name: &'a str| resolution::Named { id, name };
-    Inputs {
-        kind: services.driver.kind(),
-        template: &pool.base_job_template,
-        flow_run: resolution::FlowRun {
-            named: named(&ids.flow_run, &flow_run.name),
-            job_variables: flow_run.job_variables.as_ref().unwrap_or(&ids.no_variables),
-            json: &ids.flow_run_json,
-        },
-        flow: resolution::Flow {
-            named: named(&ids.flow, &flow.name),
-            json: &ids.flow_json,
-        },
-        deployment: deployment
-            .as_ref()
-            .zip(ids.deployment.as_deref())
-            .map(|(one, id)| resolution::Deployment {
-                named: named(id, &one.name),
-                updated: one.updated,
-                job_variables: &one.job_variables,
-            }),
-        pool: named(&ids.pool, &pool.name),
-        worker: resolution::Worker {
-            id: ids.worker.as_deref(),
-            name: &services.identity.worker,
-        },
-        settings,
-        version: worker_api::REFERENCE_VERSION,
-        environment,
-    }
-}
-
-/// Reads what the worker itself wants to know of a resolved job.
-fn judge(
-    services: &Services,
-    deployment: Option<Deployment>,
-    resolved: resolution::Resolved,
-) -> Result<Resolved, NotStarted> {
-    let resolution::Resolved {
-        command,
-        name,
-        environment,
-        labels,
-        configuration,
-        variables,
-    } = resolved;
-    let plain = deployment
-        .as_ref()
-        .is_none_or(|one| one.entrypoint.is_none())
-        || variables.get("plain_command") == Some(&Value::Bool(true));
-    let failed = variables.get("exit_state").and_then(Value::as_str) == Some("failed");
-    if command.is_some() && !services.policy.allow_command {
-        return Err(NotStarted::Failed(
-            "a command of its own is not allowed by this worker's policy".to_owned(),
-        ));
-    }
-    let wish = Wish::of(services.puller.mode, &variables).map_err(NotStarted::Failed)?;
-    let shown = configuration.get("stream_output") != Some(&Value::Bool(false));
-    let reporter = if plain {
-        Reporter::Worker { failed }
-    } else {
-        Reporter::Engine
-    };
-    Ok(Resolved {
-        reporter,
-        shown,
-        deployment,
-        command,
-        name,
-        environment: Environment(environment),
-        labels,
-        configuration,
-        wish,
-    })
-}
-
-/// What the job runs.
-fn program(
-    command: Option<String>,
-    entrypoint: Option<String>,
-    reporter: Reporter,
-    code: &Code,
-) -> Result<Program, NotStarted> {
-    match (command, entrypoint) {
-        (Some(line), _) => {
-            Ok(Program::Command { line, engine: reporter == Reporter::Engine })
-        }
-        (None, Some(_)) if *code == Code::LeftToJob => Ok(Program::Execute),
-        (None, Some(entrypoint)) => Ok(Program::Engine { entrypoint }),
-        (None, None) => Err(NotStarted::Failed(
-            "there is nothing to run: the deployment has no entrypoint, and no job variable 'command' is set"
-                .to_owned(),
-        )),
-    }
-}
-
-/// Makes the configured working directory agree with where the code is: the engine runs where the pull steps ended, a command in the
-/// configured directory, which may be given relative to the code.
-fn place(configuration: &mut Map<String, Value>, directory: &std::path::Path, program: &Program) {
-    let Some(Value::String(configured)) = configuration.get("working_dir") else {
-        return;
-    };
-    if matches!(program, Program::Engine { .. }) {
-        configuration.remove("working_dir");
-    } else {
-        let joined = directory.join(configured);
-        configuration.insert("working_dir".to_owned(), joined.to_string_lossy().into());
-    }
-}
-
-fn json(value: &impl serde::Serialize) -> Value {
-    serde_json::to_value(value).unwrap_or(Value::Null)
-}
-
-/// What `{{ $NAME }}` reads: the worker's environment, if its operator allows that.
-fn environment_reader(services: &Services) -> impl Fn(&str) -> Option<String> {
-    let allowed = services.policy.allow_environment_placeholders;
-    move |name| allowed.then(|| std::env::var(name).ok()).flatten()
 }
 
 fn in_pool(services: &Services, error: &(dyn std::error::Error + 'static)) -> NotStarted {

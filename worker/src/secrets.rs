@@ -1,5 +1,7 @@
 //! The secret texts that a job was made with, and the reasons for its end that may not quote them.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use worker_config::template::Lookups;
@@ -11,6 +13,17 @@ const COVER: &str = "********";
 
 /// The shortest text that is covered. A shorter one is in many words that are none of its business.
 const SHORTEST: usize = 4;
+
+/// Words in the names of variables whose values are secrets.
+const TELLING: [&str; 7] = [
+    "KEY",
+    "TOKEN",
+    "SECRET",
+    "PASSW",
+    "CREDENTIAL",
+    "AUTH",
+    "CUSTOM_HEADERS",
+];
 
 /// Texts that may not be shown, the longest first.
 #[derive(Default)]
@@ -32,6 +45,35 @@ impl Secrets {
         texts.retain(|text| text.len() >= SHORTEST);
         texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
         Self(texts)
+    }
+
+    /// And what an environment holds under a name that speaks of a secret.
+    pub(crate) fn with_environment(mut self, environment: &BTreeMap<String, String>) -> Self {
+        let told = |name: &str| {
+            TELLING
+                .iter()
+                .any(|word| name.to_uppercase().contains(word))
+        };
+        let values = environment.iter().filter(|(name, _)| told(name));
+        self.0.extend(values.map(|(_, value)| value.clone()));
+        self.0.retain(|text| text.len() >= SHORTEST);
+        self.0.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        self
+    }
+
+    /// The same document, with nothing in any of its texts that may not be shown.
+    pub(crate) fn cover_all(&self, document: Value) -> Value {
+        match document {
+            Value::String(text) => Value::String(self.covered(text)),
+            Value::Array(items) => items.into_iter().map(|item| self.cover_all(item)).collect(),
+            Value::Object(fields) => {
+                let fields = fields.into_iter();
+                fields
+                    .map(|(name, value)| (name, self.cover_all(value)))
+                    .collect()
+            }
+            other => other,
+        }
     }
 
     /// The same reason, with nothing in it that may not be shown.

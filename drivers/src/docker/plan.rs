@@ -172,6 +172,36 @@ fn host(prepared: &Prepared) -> Result<Map<String, Value>, DriverError> {
     Ok(host)
 }
 
+// === impl Plan ===
+
+impl Plan {
+    /// What the engine will be asked for, as a document for people.
+    pub(crate) fn request(&self) -> Value {
+        let mut request = json!({
+            "name": self.name,
+            "image": self.image,
+            "image_pull_policy": format!("{:?}", self.pull_policy),
+            "container": self.body.0,
+        });
+        let more = [
+            ("platform", json!(self.platform)),
+            ("more_networks", json!(self.more_networks)),
+            (
+                "environment_in_a_file",
+                json!(self.hidden_environment.as_ref().map(|hidden| &hidden.0)),
+            ),
+            ("code_copied_from", json!(self.workspace)),
+        ];
+        let said = more
+            .into_iter()
+            .filter(|(_, value)| !value.is_null() && *value != json!([]));
+        for (name, value) in said {
+            request[name] = value;
+        }
+        request
+    }
+}
+
 // === impl Body ===
 
 impl fmt::Debug for Body {

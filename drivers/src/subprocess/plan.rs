@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde_json::{Value, json};
+
 use worker_config::policy::Policy;
 
 use super::{SubprocessOptions, options::Options};
@@ -148,6 +150,32 @@ pub(super) fn plan(
 // === impl Plan ===
 
 impl Plan {
+    /// What will be started, as a document for people.
+    pub(crate) fn request(&self) -> Value {
+        let command = match &self.launch {
+            Launch::Python {
+                interpreter,
+                arguments,
+            } => {
+                let python = interpreter
+                    .as_ref()
+                    .map_or("python".into(), |python| python.to_string_lossy());
+                std::iter::once(python.into_owned())
+                    .chain(arguments.iter().cloned())
+                    .collect()
+            }
+            Launch::Command(words) => words.clone(),
+        };
+        json!({
+            "command": command,
+            "working_directory": match &self.directory {
+                Directory::Given { path, field: _ } => path.to_string_lossy(),
+                Directory::Private(_) => "one of its own".into(),
+            },
+            "environment": self.environment.0,
+        })
+    }
+
     /// Where programs are looked for.
     pub(super) fn search_path(&self) -> &str {
         self.environment

@@ -144,6 +144,8 @@ pub(crate) enum Command {
     Pool(PoolCommand),
     /// Run pull steps into a directory, and say what came.
     Pull(PullArgs),
+    /// Show the job that a flow run of a deployment would become, with its secrets covered.
+    Render(RenderArgs),
     /// Check everything a flow run needs here.
     Doctor,
 }
@@ -188,6 +190,19 @@ pub(crate) struct RunArgs {
     /// Show its log until it ends; the exit code says how it went.
     #[arg(short, long)]
     pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RenderArgs {
+    /// FLOW/DEPLOYMENT, or the id of a deployment.
+    #[arg(value_name = "DEPLOYMENT")]
+    pub(crate) deployment: String,
+    /// Another deployment: what differs is shown, and the exit code is 1 when something does.
+    #[arg(long, value_name = "DEPLOYMENT")]
+    pub(crate) against: Option<String>,
+    /// A job variable of the flow run; may be given more than once.
+    #[arg(long = "job-variable", value_name = "KEY=VALUE")]
+    pub(crate) job_variables: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -262,5 +277,48 @@ pub(crate) enum PoolCommand {
     Inspect {
         /// Its name.
         name: String,
+    },
+    /// Change a work pool.
+    Update {
+        /// Its name.
+        name: String,
+        /// A JSON file with its new base job template.
+        #[arg(long, value_name = "FILE")]
+        base_job_template: Option<PathBuf>,
+        /// How many of its flow runs may run at once; `none` lifts the limit.
+        #[arg(long, value_name = "N")]
+        concurrency_limit: Option<String>,
+        /// What people are told it is for.
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+    },
+    /// Let no worker take flow runs from a work pool; those that run go on.
+    Pause {
+        /// Its name.
+        name: String,
+    },
+    /// Let workers take flow runs from it again.
+    Resume {
+        /// Its name.
+        name: String,
+    },
+    /// Remove a work pool with its queues. Flow runs that wait in it are not run.
+    Rm {
+        /// Its name.
+        name: String,
+    },
+    /// Show the base job template of a work pool, or the one that a type begins with.
+    Template {
+        /// The pool's name.
+        #[arg(required_unless_present = "kind")]
+        name: Option<String>,
+        /// A type: process, docker or kubernetes.
+        #[arg(
+            short = 't',
+            long = "type",
+            value_name = "TYPE",
+            conflicts_with = "name"
+        )]
+        kind: Option<String>,
     },
 }

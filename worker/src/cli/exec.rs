@@ -77,7 +77,13 @@ pub(crate) async fn exec(
     let mut options = ClientOptions::from_settings(&settings.api, server.url());
     options.worker_name = Some(state_dir.worker.clone());
     let client = Client::new(options)?;
-    let driver = start::driver(DriverKind::Process, &settings, &state_dir).await?;
+    let driver = start::driver(
+        DriverKind::Process,
+        &settings,
+        state_dir.jobs(),
+        start::own_environment(),
+    )
+    .await?;
     let wish = PoolWish {
         pool: POOL.to_owned(),
         kind: DriverKind::Process,

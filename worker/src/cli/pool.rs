@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Context as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use worker_api::types::{WorkPool, WorkPoolCreate};
 use worker_config::{DriverKind, template::BaseJobTemplate};
@@ -30,14 +30,14 @@ pub(crate) async fn pool(
         } => {
             let kind = kind_of(&name, kind.as_deref())?;
             let template = match base_job_template {
-                Some(file) => Some(read_template(&file)?),
+                Some(file) => read_template(&file)?,
                 None => default_template(kind),
             };
             let request = WorkPoolCreate {
                 name,
                 kind: kind.as_str().to_owned(),
                 description: None,
-                base_job_template: template,
+                base_job_template: Some(template),
                 is_paused: paused,
                 concurrency_limit,
             };
@@ -50,6 +50,44 @@ pub(crate) async fn pool(
         }
         PoolCommand::Ls => list(&api, out).await?,
         PoolCommand::Inspect { name } => inspect(&api, out, &name).await?,
+        PoolCommand::Update {
+            name,
+            base_job_template,
+            concurrency_limit,
+            description,
+        } => {
+            let template = base_job_template.map(|file| read_template(&file));
+            let limit = concurrency_limit.map(|text| read_limit(&text));
+            let fields = [
+                ("base_job_template", template.transpose()?),
+                ("concurrency_limit", limit.transpose()?),
+                ("description", description.map(Value::from)),
+            ];
+            let given = fields
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)));
+            let fields: Map<_, _> = given
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect();
+            if fields.is_empty() {
+                return Err(Usage("nothing is to be changed; see --help".to_owned()).into());
+            }
+            change(&api, out, &name, &fields, "changed").await?;
+        }
+        PoolCommand::Pause { name } => pause(&api, out, &name, true).await?,
+        PoolCommand::Resume { name } => pause(&api, out, &name, false).await?,
+        PoolCommand::Rm { name } => {
+            api.client.delete_work_pool(&name).await?;
+            out.say(&format!("Work pool '{name}' is removed."));
+        }
+        PoolCommand::Template { name, kind } => {
+            let template = match name {
+                Some(name) => api.client.read_work_pool(&name).await?.base_job_template,
+                None => default_template(kind_of("", kind.as_deref())?),
+            };
+            out.json(&template);
+            out.say(&serde_json::to_string_pretty(&template).context("base job template")?);
+        }
     }
     api.end().await;
     Ok(ExitCode::SUCCESS)
@@ -78,11 +116,41 @@ fn kind_of(name: &str, given: Option<&str>) -> Result<DriverKind, Usage> {
     }
 }
 
-/// The template of a type whose driver is in this release; the first worker of another type brings its own.
-fn default_template(kind: DriverKind) -> Option<Value> {
+fn read_limit(text: &str) -> Result<Value, Usage> {
+    if text == "none" {
+        return Ok(Value::Null);
+    }
+    let limit: Result<u32, _> = text.parse();
+    limit
+        .map(Value::from)
+        .map_err(|_| Usage(format!("'{text}' is no limit; give a number, or none")))
+}
+
+async fn pause(api: &Api, out: Out, name: &str, paused: bool) -> anyhow::Result<()> {
+    let fields = Map::from_iter([("is_paused".to_owned(), paused.into())]);
+    let done = if paused { "paused" } else { "resumed" };
+    change(api, out, name, &fields, done).await
+}
+
+async fn change(
+    api: &Api,
+    out: Out,
+    name: &str,
+    fields: &Map<String, Value>,
+    done: &str,
+) -> anyhow::Result<()> {
+    api.client.update_work_pool(name, fields).await?;
+    out.say(&format!("Work pool '{name}' is {done}."));
+    out.json(&api.client.read_work_pool(name).await?);
+    Ok(())
+}
+
+/// The template that a pool of a type begins with.
+fn default_template(kind: DriverKind) -> Value {
     match kind {
-        DriverKind::Process => Some(worker_drivers::subprocess::default_template()),
-        DriverKind::Docker | DriverKind::Kubernetes => None,
+        DriverKind::Process => worker_drivers::subprocess::default_template(),
+        DriverKind::Docker => worker_drivers::docker::default_template(),
+        DriverKind::Kubernetes => serde_json::json!({}), // MERGE: kubernetes::default_template()
     }
 }
 

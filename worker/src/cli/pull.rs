@@ -211,7 +211,7 @@ async fn look_up(context: &Context, steps: &[Step], lookups: &mut Lookups) -> an
     Ok(())
 }
 
-async fn fetch(client: &Client, references: &References) -> anyhow::Result<Lookups> {
+pub(super) async fn fetch(client: &Client, references: &References) -> anyhow::Result<Lookups> {
     let mut lookups = Lookups::default();
     for (slug, name) in &references.blocks {
         let read = client.read_block_document(slug, name).await;

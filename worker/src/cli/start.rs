@@ -1,6 +1,6 @@
 //! `worker --pool NAME`: settings, API, pool and driver put together, and the worker run.
 
-use std::{io::IsTerminal, process::ExitCode, sync::Arc};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc};
 
 use tokio::sync::mpsc;
 
@@ -71,7 +71,7 @@ pub(crate) async fn start(mut context: Context, out: Out) -> anyhow::Result<Exit
         }
     };
     use_api(&mut context.settings, &api);
-    let driver = driver(kind, &context.settings, &state_dir).await?;
+    let driver = driver(kind, &context.settings, state_dir.jobs(), own_environment()).await?;
     let wish = wish(&context.settings, &pool, driver.as_ref())?;
     let first_term = first_term(&context.settings, &api);
     let (stages_tx, stages_rx) = mpsc::channel(STAGES);
@@ -100,22 +100,24 @@ pub(crate) async fn start(mut context: Context, out: Out) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the driver for a pool type.
+/// What jobs of this machine may have of this process' environment. A variable whose name or value is not text cannot be passed on as one.
+pub(crate) fn own_environment() -> Environment {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let not_ours = |(name, _): &(String, String)| !notify::VARIABLES.contains(&name.as_str());
+    Environment(variables.filter(not_ours).collect())
+}
+
+/// Makes the driver for a pool type. Subprocess jobs are kept in a directory of theirs, and inherit an environment.
 pub(crate) async fn driver(
     kind: DriverKind,
     settings: &Settings,
-    state_dir: &StateDir,
+    jobs: PathBuf,
+    inherited: Environment,
 ) -> anyhow::Result<Arc<dyn Driver>> {
     match kind {
         DriverKind::Process => {
-            // A variable whose name or value is not text cannot be passed on as one.
-            let inherited = std::env::vars_os()
-                .filter_map(|(name, value)| {
-                    Some((name.into_string().ok()?, value.into_string().ok()?))
-                })
-                .filter(|(name, _)| !notify::VARIABLES.contains(&name.as_str()))
-                .collect();
-            let mut options = SubprocessOptions::new(state_dir.jobs(), Environment(inherited));
+            let mut options = SubprocessOptions::new(jobs, inherited);
             options.python.clone_from(&settings.process.python);
             if !settings.process.cgroups {
                 options.cgroups = Cgroups::Off;

@@ -37,6 +37,22 @@ impl Client {
             .await
     }
 
+    /// Changes what is given of a pool, by the fields of the API (3.8.8: `description`, `is_paused`, `base_job_template`, `concurrency_limit`).
+    /// `PATCH /work_pools/{name}`: 204, 404 for an unknown pool, 422 for what the server does not take.
+    pub async fn update_work_pool(
+        &self,
+        name: &str,
+        fields: &Map<String, Value>,
+    ) -> Result<(), ApiError> {
+        self.execute(Call::patch(&["work_pools", name]).json(fields))
+            .await
+    }
+
+    /// Removes a pool with its queues. `DELETE /work_pools/{name}`: 204, 404 for an unknown pool.
+    pub async fn delete_work_pool(&self, name: &str) -> Result<(), ApiError> {
+        self.execute(Call::delete(&["work_pools", name])).await
+    }
+
     /// Reads all pools. `POST /work_pools/filter`: 200.
     pub async fn list_work_pools(&self) -> Result<Vec<WorkPool>, ApiError> {
         self.list(&["work_pools", "filter"], &Map::new(), None)

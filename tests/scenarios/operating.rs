@@ -1,0 +1,71 @@
+//! What an operator does beside running a worker: look at the job that a deployment would become, change work pools.
+
+use serde_json::{Value, json};
+use worker_tests::program::Finished;
+
+use crate::{scene::Scene, stage::POOL};
+
+#[test]
+fn a_job_is_shown_as_it_would_be_without_its_secrets_and_beside_another() {
+    let scene = Scene::set();
+    scene.create_secret_block("pass", "canary-of-a-block");
+    let deploy = |name: &str, variables: Value| {
+        let fields = json!({"entrypoint": "flow.py:main", "job_variables": variables});
+        scene.deploy(name, &fields)
+    };
+    deploy(
+        "nightly",
+        json!({"env": {"STAGE": "production", "PASS": "{{ prefect.blocks.secret.pass }}"}}),
+    );
+    deploy("daily", json!({"env": {"STAGE": "test"}}));
+    let program = scene.worker().with("PREFECT_API_KEY", "canary-of-the-key");
+    let render = |arguments: &[&str]| program.run(&[&["render"], arguments].concat());
+
+    let shown = render(&["scene/nightly"]).expect_code(0);
+    for said in ["prefect.engine", "STAGE: production", "PASS: \"********\""] {
+        assert!(shown.stdout.contains(said), "no {said}: {shown}");
+    }
+    assert!(!format!("{shown}").contains("canary"), "{shown}");
+
+    let same = render(&["scene/nightly", "--against", "scene/nightly"]).expect_code(0);
+    assert_eq!(same.stdout.trim(), "", "{same}");
+    let differ = render(&["scene/nightly", "--against", "scene/daily"]).expect_code(1);
+    for said in ["-  STAGE: test", "+  STAGE: production"] {
+        assert!(differ.stdout.contains(said), "no {said}: {differ}");
+    }
+    let variable = render(&["scene/daily", "--job-variable", "command=echo hi"]).expect_code(0);
+    assert!(variable.stdout.contains("- echo\n"), "{variable}");
+    let unknown = render(&["scene/weekly"]).expect_code(1);
+    assert!(unknown.stderr.contains("not found"), "{unknown}");
+}
+
+#[test]
+fn a_work_pool_is_made_changed_paused_and_removed() {
+    let scene = Scene::set();
+    let program = scene.worker();
+    let pool = |arguments: &[&str]| -> Finished {
+        program.run(&[&["--json", "pool"], arguments].concat())
+    };
+    let made = document(&pool(&["create", "box", "--type", "docker"]).expect_code(0));
+    let begins = document(&pool(&["template", "--type", "docker"]).expect_code(0));
+    assert_eq!(made["base_job_template"], begins);
+    let paused = document(&pool(&["pause", "box"]).expect_code(0));
+    assert_eq!(paused["is_paused"], true);
+    let resumed = document(&pool(&["resume", "box"]).expect_code(0));
+    assert_eq!(resumed["is_paused"], false);
+    let limited = document(&pool(&["update", "box", "--concurrency-limit", "3"]).expect_code(0));
+    assert_eq!(limited["concurrency_limit"], 3);
+    let lifted = document(&pool(&["update", "box", "--concurrency-limit", "none"]).expect_code(0));
+    assert_eq!(lifted["concurrency_limit"], Value::Null);
+    let vague = pool(&["update", "box"]).expect_code(2);
+    assert!(vague.stderr.contains("nothing is to be changed"), "{vague}");
+    drop(pool(&["rm", "box"]).expect_code(0));
+    drop(pool(&["inspect", "box"]).expect_code(1));
+    drop(pool(&["inspect", POOL]).expect_code(0));
+}
+
+// === functions ===
+
+fn document(finished: &Finished) -> Value {
+    finished.json().into_iter().next().expect("a document")
+}
