@@ -67,6 +67,7 @@ pub(super) const KEYS: &[Key] = &[
     ours("process.cgroups"),
     ours("docker.hide_environment"),
     ours("docker.keep_failed"),
+    ours("docker.bind_workspace"),
     ours("policy.allow_command"),
     ours("policy.allow_environment_placeholders"),
     ours("policy.inherit_environment"),
