@@ -190,6 +190,8 @@ pub struct DockerSettings {
     pub hide_environment: bool,
     /// How long containers stay that ended badly, so that somebody can look into them.
     pub keep_failed: Duration,
+    /// Whether workspaces are mounted from this machine instead of copied in.
+    pub bind_workspace: bool,
 }
 
 /// How code gets to jobs.

@@ -65,6 +65,8 @@ pub struct DockerSettings {
     pub api_url: Option<String>,
     /// What relative sources of volumes are relative to.
     pub current_dir: PathBuf,
+    /// Whether a workspace is mounted from this machine instead of copied in. The engine has to be on it, and the container's user may have to be the worker's.
+    pub bind_workspace: bool,
 }
 
 /// How a worker runs containers.

@@ -1,10 +1,12 @@
 //! All the ways in which a container ends, or never begins, and what the run page says of each.
 
+use std::net::TcpListener;
+
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use worker_tests::wait;
 
-use crate::stage::{BOUND, POOL, Stage, containers_of, docker, wait_for_container};
+use crate::stage::{BOUND, POOL, Stage, WITHIN, containers_of, docker, wait_for_container};
 
 /// A command, what else its job asks for, the name of its end and what its message says.
 type Case = (&'static str, Value, &'static str, &'static [&'static str]);
@@ -18,7 +20,7 @@ fn cases() -> Vec<Case> {
     vec![
         ("echo fine", json!({}), "Completed", &[]),
         (
-            "sh -c 'echo before; echo why >&2; exit 3'",
+            "sh -c 'echo before; sleep 0.5; echo why >&2; exit 3'",
             json!({}),
             "Crashed",
             &["non-zero status code 3", "Last output: why"],
@@ -103,10 +105,13 @@ fn what_others_do_to_a_container_is_told_once() {
     let removed = wait_for_container(&runs[1], &running);
     docker(&["kill", "--signal", "KILL", &killed]);
     docker(&["rm", "--force", &removed]);
-    for run in &runs {
-        let (ended, message) = stage.wait_for_end(run, &running);
+    for (run, says) in runs
+        .iter()
+        .zip(["137", "somebody else removed its container"])
+    {
+        let (ended, message) = stage.wait_for_end_within(WITHIN, run, &running);
         assert_eq!(ended, "Crashed", "{message}");
-        assert!(message.contains("137"), "{message}");
+        assert!(message.contains(says), "{message}");
     }
 }
 
@@ -142,6 +147,34 @@ fn a_cancelled_run_ends_politely_or_by_force() {
         ("Cancelled", true),
         "{message}"
     );
+}
+
+#[test]
+fn a_run_that_is_cancelled_while_its_image_is_pulled_ends_at_once() {
+    let stage = Stage::set();
+    // A registry that takes every question and answers none.
+    let registry = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = registry.local_addr().expect("it is bound").port();
+    let image = format!("127.0.0.1:{port}/team/never:1");
+    let more = json!({"image": image, "image_pull_policy": "Always"});
+    let run = stage.run("true", &more);
+    let worker = stage.worker();
+    let running = worker.start(&["--pool", POOL]);
+    wait::until("it is pulled", BOUND, || {
+        let log = stage.log(&run);
+        if log.contains(&format!("pulling image '{image}'")) {
+            return Ok(());
+        }
+        Err(format!("{log}; {}", running.stderr()))
+    });
+    stage.cancel(&run);
+    let (ended, message) = stage.wait_for_end_within(WITHIN, &run, &running);
+    assert_eq!(ended, "Cancelled", "{message}");
+    assert!(
+        message.contains("before its infrastructure was started"),
+        "{message}"
+    );
+    assert_eq!(containers_of(&run, true), [""; 0]);
 }
 
 #[test]

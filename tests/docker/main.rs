@@ -3,7 +3,14 @@
 //! `WORKER_TEST_DOCKER_HOST` says where the engine is; `tests/docker/engine start` starts one. One test needs a real Prefect as well.
 
 mod endings;
+mod flow_image;
+mod gate;
+mod helper;
+mod kills;
+mod outages;
+mod own_engine;
 mod prefect;
+mod secrets;
 mod stage;
 
 /// The program under test.

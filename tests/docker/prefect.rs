@@ -8,7 +8,10 @@ use worker_tests::{
     wait,
 };
 
-use crate::stage::{POOL, containers_of, create_pool, docker, run, text, worker};
+use crate::{
+    flow_image,
+    stage::{POOL, containers_of, create_pool, docker, run, text, worker},
+};
 
 /// How long a cold Python may take to run a flow on a busy machine.
 const BOUND: Duration = Duration::from_mins(3);
@@ -18,33 +21,14 @@ fn a_flow_that_is_baked_into_an_image_runs_and_its_container_is_what_the_referen
     let python = Python::installed();
     let server = PrefectServer::start(&python);
     let api = server.api();
-    // The image is a skeleton: it gets this machine's Python, with all that belongs to it.
-    let base = std::fs::canonicalize(python.bin().join("python")).expect("there is a Python");
-    let base = base
-        .ancestors()
-        .nth(2)
-        .expect("it is in a bin of something")
-        .to_owned();
-    let mut mounts = vec!["/usr:/usr:ro".to_owned()];
-    for folder in [python.root(), &base] {
-        if !folder.starts_with("/usr") {
-            mounts.push(format!("{0}:{0}:ro", folder.display()));
-        }
-    }
-    let defaults = json!({
-        "image": "worker-test/python:1",
-        "image_pull_policy": "Never",
-        "volumes": mounts,
-        "env": {"PATH": python.path()},
-    });
-    create_pool(&api, &defaults);
+    create_pool(&api, POOL, &flow_image::defaults(&python));
     let flow_run = run(
         &api,
         &json!({
             "flow": "sleeps",
             "entrypoint": "flows.py:sleeps",
             "parameters": {"seconds": 5},
-            "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": "/opt/prefect/flows"}}],
+            "pull_steps": flow_image::baked_in(),
             "job_variables": {"labels": {"my.org/team": "a"}, "mem_limit": "512m", "container_create_kwargs": {"shm_size": "64m"}},
         }),
     );

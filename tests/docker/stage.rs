@@ -20,6 +20,9 @@ use crate::PROGRAM;
 /// How long anything may take that a loaded machine does in a second.
 pub(crate) const BOUND: Duration = Duration::from_secs(40);
 
+/// How soon a run page has to say what has happened.
+pub(crate) const WITHIN: Duration = Duration::from_secs(15);
+
 /// Jobs of these tests run in this image: a shell and what belongs to it.
 pub(crate) const IMAGE: &str = "worker-test/busybox:1";
 
@@ -53,7 +56,7 @@ impl Stage {
             server,
             _runtime: runtime,
         };
-        create_pool(&stage.api(), &json!({}));
+        create_pool(&stage.api(), POOL, &json!({}));
         stage
     }
 
@@ -65,8 +68,13 @@ impl Stage {
         worker(&self.api()).with("WORKER_STOP_GRACE", "2")
     }
 
-    /// Makes a flow run of a command in a container; its id.
+    /// Makes a flow run of a command in a container, with these job variables; its id.
     pub(crate) fn run(&self, command: &str, more: &Value) -> String {
+        self.run_with(command, more, &json!({}))
+    }
+
+    /// The same, of a deployment with these fields.
+    pub(crate) fn run_with(&self, command: &str, more: &Value, fields: &Value) -> String {
         let mut variables = json!({
             "command": command,
             "image": IMAGE,
@@ -76,7 +84,10 @@ impl Stage {
         });
         let all = variables.as_object_mut().expect("it is written above");
         all.extend(more.as_object().cloned().unwrap_or_default());
-        run(&self.api(), &json!({"job_variables": variables}))
+        let mut deployment = json!({"job_variables": variables});
+        let all = deployment.as_object_mut().expect("it is written above");
+        all.extend(fields.as_object().cloned().unwrap_or_default());
+        run(&self.api(), &deployment)
     }
 
     /// The state a flow run is in: its name and its message.
@@ -88,7 +99,18 @@ impl Stage {
     /// Waits until a flow run has ended; its last state, which nothing has followed.
     #[track_caller]
     pub(crate) fn wait_for_end(&self, run: &str, worker: &Running) -> (String, String) {
-        let state = wait::until("the run has ended", BOUND, || {
+        self.wait_for_end_within(BOUND, run, worker)
+    }
+
+    /// The same, within a time that begins now.
+    #[track_caller]
+    pub(crate) fn wait_for_end_within(
+        &self,
+        bound: Duration,
+        run: &str,
+        worker: &Running,
+    ) -> (String, String) {
+        let state = wait::until("the run has ended", bound, || {
             let (name, message) = self.state(run);
             if FINAL.contains(&name.as_str()) {
                 return Ok((name, message));
@@ -133,7 +155,12 @@ impl Stage {
 
 /// A worker with a state directory of its own that looks often.
 pub(crate) fn worker(api: &Api) -> Program {
-    Program::new(PROGRAM)
+    worker_of(Program::new(PROGRAM), api)
+}
+
+/// The same of any worker program.
+pub(crate) fn worker_of(program: Program, api: &Api) -> Program {
+    program
         .with("PREFECT_API_URL", api.url())
         .with("DOCKER_HOST", host())
         .with("PREFECT_WORKER_QUERY_SECONDS", "0.4")
@@ -142,12 +169,12 @@ pub(crate) fn worker(api: &Api) -> Program {
 }
 
 /// A Docker pool as a worker makes it, with these values as defaults of its variables.
-pub(crate) fn create_pool(api: &Api, defaults: &Value) {
+pub(crate) fn create_pool(api: &Api, name: &str, defaults: &Value) {
     let mut template = worker_drivers::docker::default_template();
     for (name, value) in defaults.as_object().into_iter().flatten() {
         template["variables"]["properties"][name]["default"] = value.clone();
     }
-    let pool = json!({"name": POOL, "type": "docker", "base_job_template": template});
+    let pool = json!({"name": name, "type": "docker", "base_job_template": template});
     api.post("/work_pools/", &pool);
 }
 
@@ -180,8 +207,12 @@ pub(crate) fn host() -> String {
 
 /// What the Docker command line says.
 pub(crate) fn docker(arguments: &[&str]) -> String {
+    docker_at(&host(), arguments)
+}
+
+pub(crate) fn docker_at(host: &str, arguments: &[&str]) -> String {
     let output = Command::new("docker")
-        .env("DOCKER_HOST", host())
+        .env("DOCKER_HOST", host)
         .args(arguments)
         .output()
         .expect("the Docker command line is installed");
@@ -191,12 +222,18 @@ pub(crate) fn docker(arguments: &[&str]) -> String {
 
 /// The containers of a flow run: those that run, or all.
 pub(crate) fn containers_of(run: &str, all: bool) -> Vec<String> {
+    containers_at(&host(), run, all)
+}
+
+/// The same on another engine.
+pub(crate) fn containers_at(host: &str, run: &str, all: bool) -> Vec<String> {
     let filter = format!("label=io.prefect.flow-run-id={run}");
     let mut arguments = vec!["ps", "--quiet", "--no-trunc", "--filter", &filter];
     if all {
         arguments.push("--all");
     }
-    docker(&arguments).lines().map(str::to_owned).collect()
+    let listed = docker_at(host, &arguments);
+    listed.lines().map(str::to_owned).collect()
 }
 
 /// Waits until a flow run has a container that runs; its id.

@@ -55,6 +55,7 @@ fn a_docker_job_is_the_one_the_reference_runs() {
                 .as_str()
                 .map(str::to_owned),
             current_dir: corpus::text_of(case.get("directory")).into(),
+            bind_workspace: false,
         };
         let job = job(case, resolved);
         let stream_output = docker::Options::read(&job.configuration)

@@ -113,6 +113,14 @@ impl Emitter {
         self.emit(event);
     }
 
+    /// A flow run got no container; of other infrastructure nothing is told here.
+    pub(crate) fn creation_failed(&self, entry: &Entry) {
+        if self.worker.kind == DriverKind::Docker.as_str() {
+            let event = self.worker.creation_failed(&about(entry), Timestamp::now());
+            self.emit(event);
+        }
+    }
+
     /// A flow run was cancelled, its job ended for that, and the API told. Of jobs that Prefect's runner looks after, it tells this itself.
     pub(crate) fn cancelled(&self, entry: &Entry) {
         if self.worker.kind == DriverKind::Process.as_str() {

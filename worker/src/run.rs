@@ -128,6 +128,7 @@ async fn to_the_end(
     polled: Option<Polled>,
 ) -> Result<bool, JournalGone> {
     let resumed = polled.is_none();
+    let (mut unread, mut announced) = (resumed, true);
     if matches!(entry.step, Step::Claimed | Step::Submitting)
         && let Err(why) = Box::pin(start(services, line, entry, polled)).await?
     {
@@ -135,9 +136,12 @@ async fn to_the_end(
         if !submit::undo(services, line, entry).await {
             return Ok(false);
         }
+        if matches!(why, NotStarted::Failed(_)) {
+            announced = false;
+            services.emitter.creation_failed(entry);
+        }
         advance(services, entry, Step::Over(End::NotStarted(why))).await?;
     }
-    let (mut unread, mut announced) = (resumed, true);
     if entry.step == Step::Submitted
         && let Some(handle) = entry.handle.clone()
     {

@@ -52,6 +52,6 @@ async fn up(health_rx: &mut watch::Receiver<Health>) {
 /// A driver that is gone changes no more.
 async fn changed(health_rx: &mut watch::Receiver<Health>) {
     if health_rx.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

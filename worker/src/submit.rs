@@ -236,12 +236,13 @@ pub(crate) async fn announce(
     label(services, entry).await;
 }
 
-/// Ties the flow run to its infrastructure, its worker and its pool.
+/// Ties the flow run to its infrastructure, if there is any, its worker and its pool.
 pub(crate) async fn label(services: &Services, entry: &Entry) {
     let flow_run = FlowRunId(entry.key.flow_run);
-    let Some(handle) = &entry.handle else { return };
-    let id = &handle.infrastructure_id;
-    if let Err(error) = services.client.set_infrastructure_id(flow_run, id).await {
+    if let Some(handle) = &entry.handle
+        && let id = &handle.infrastructure_id
+        && let Err(error) = services.client.set_infrastructure_id(flow_run, id).await
+    {
         tracing::warn!(error = %chain(&error), "cannot store the infrastructure id {id}");
     }
     // One after the other: a server on SQLite answers 503 to two writes at once.

@@ -248,6 +248,9 @@ fn docker(reader: &mut Reader<'_>) -> DockerSettings {
         keep_failed: reader
             .find("docker.keep_failed", read::duration)
             .unwrap_or_default(),
+        bind_workspace: reader
+            .find("docker.bind_workspace", read::flag)
+            .unwrap_or(false),
     }
 }
 

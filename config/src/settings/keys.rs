@@ -67,6 +67,7 @@ pub(super) const KEYS: &[Key] = &[
     ours("process.cgroups"),
     ours("docker.hide_environment"),
     ours("docker.keep_failed"),
+    ours("docker.bind_workspace"),
     ours("pull.mode"),
     ours("pull.workspaces"),
     ours("pull.disk_floor"),

@@ -16,9 +16,10 @@ pub(super) fn is_done_already(error: &Error) -> bool {
         || (status(error) == Some(409) && message(error).contains("already in progress"))
 }
 
-/// Whether a name is taken.
+/// Whether a name is taken. Podman says so with the status of a defect of its own (4.3).
 pub(super) fn is_conflict(error: &Error) -> bool {
     status(error) == Some(409)
+        || (status(error) == Some(500) && message(error).contains("is already in use"))
 }
 
 /// The HTTP status of the engine's answer, if there was one.
@@ -68,8 +69,10 @@ pub(super) fn refusal(what: &str, error: &Error) -> DriverError {
             what: format!("program {program}"),
         };
     }
+    // Podman says of a network that is not there that it failed.
+    let is_missing = status == 404 || (status == 500 && text.contains("network not found"));
     match status {
-        404 => DriverError::NotFound {
+        _ if is_missing => DriverError::NotFound {
             what: format!("{what}: {}", text.trim_end_matches(" not found")),
         },
         // It is at its end, or at its beginning.

@@ -1,6 +1,10 @@
 //! From a job to the container that the engine will be asked for. Pure.
 
-use std::{collections::HashMap, fmt, path::PathBuf};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use bollard::models::ContainerCreateBody;
 use serde_json::{Map, Value, json};
@@ -102,6 +106,14 @@ pub fn plan(
     }
     let mut host = host(&prepared)?;
     host.extend(extras.host);
+    let (bound, workspace) = if settings.bind_workspace {
+        (job.workspace.as_deref(), None)
+    } else {
+        (None, job.workspace.clone())
+    };
+    if let Some(bound) = bound {
+        bind(&mut host, bound);
+    }
     container.insert("HostConfig".to_owned(), host.into());
     // What people wrote was checked field by field; an error here would quote a value.
     let body = serde_json::from_value(container.into())
@@ -117,8 +129,19 @@ pub fn plan(
         body: Body(body),
         more_networks: prepared.networks.into_iter().skip(1).collect(),
         hidden_environment: (mode == EnvironmentMode::File).then_some(prepared.environment),
-        workspace: job.workspace.clone(),
+        workspace,
     })
+}
+
+/// Mounts a workspace where it would be copied to, besides what people mount.
+fn bind(host: &mut Map<String, Value>, workspace: &Path) {
+    let mount = json!({"Type": "bind", "Source": workspace, "Target": WORKSPACE});
+    match host.get_mut("Mounts").and_then(Value::as_array_mut) {
+        Some(mounts) => mounts.push(mount),
+        None => {
+            host.insert("Mounts".to_owned(), json!([mount]));
+        }
+    }
 }
 
 /// The container, without what belongs to its host.

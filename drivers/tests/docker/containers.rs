@@ -73,6 +73,27 @@ async fn a_workspace_is_where_the_job_starts_and_it_may_write_there() {
 }
 
 #[tokio::test]
+async fn a_workspace_may_be_mounted_and_what_the_job_writes_there_is_here() {
+    let mut subject = DockerSubject::new();
+    subject.bind_workspace = true;
+    let workspace = tempfile::tempdir().expect("there is room");
+    fs::write(workspace.path().join("a.py"), "code").expect("there is room");
+    let other = tempfile::tempdir().expect("there is room");
+    let line = "sh -c 'pwd; cat a.py; echo; ls -d /other; echo x > new'";
+    let mounts = json!([{"Type": "bind", "Source": other.path(), "Target": "/other"}]);
+    let (lines, outcome) = run(&subject, line, |job| {
+        job.workspace = Some(workspace.path().to_owned());
+        set(job, "container_create_kwargs", json!({ "mounts": mounts }));
+    })
+    .await
+    .expect("it runs");
+    assert_eq!(lines, ["/opt/prefect/workspace", "code", "/other"]);
+    assert_eq!(outcome, FINE);
+    let written = fs::read_to_string(workspace.path().join("new"));
+    assert_eq!(written.expect("the job wrote it"), "x\n");
+}
+
+#[tokio::test]
 async fn a_hidden_environment_reaches_the_job_and_no_inspection_shows_it() {
     let mut subject = DockerSubject::new();
     subject.environment = EnvironmentMode::File;

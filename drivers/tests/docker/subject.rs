@@ -44,6 +44,7 @@ pub(crate) struct DockerSubject {
     way: Mutex<JoinSet<()>>,
     pub(crate) environment: EnvironmentMode,
     pub(crate) keep_failed: Duration,
+    pub(crate) bind_workspace: bool,
 }
 
 // === impl DockerSubject ===
@@ -63,6 +64,7 @@ impl DockerSubject {
             way: Mutex::default(),
             environment: EnvironmentMode::default(),
             keep_failed: Duration::ZERO,
+            bind_workspace: false,
         };
         subject.open_way();
         subject
@@ -80,6 +82,7 @@ impl DockerSubject {
                 default_image: IMAGE.to_owned(),
                 api_url: None,
                 current_dir: self.folder.path().to_owned(),
+                bind_workspace: self.bind_workspace,
             },
             endpoint: Endpoint {
                 url: format!("unix://{}", self.socket().display()),

@@ -148,6 +148,7 @@ fn docker_options(settings: &Settings) -> anyhow::Result<DockerOptions> {
             .get("PREFECT_API_URL")
             .map(|url| url.expose().to_owned()),
         current_dir: std::env::current_dir()?,
+        bind_workspace: settings.docker.bind_workspace,
     };
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

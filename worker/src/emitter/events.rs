@@ -146,6 +146,11 @@ impl Worker {
         event
     }
 
+    pub(super) fn creation_failed(&self, about: &About, now: Timestamp) -> Event {
+        let name = "prefect.docker.container.creation-failed";
+        self.event(name, about.related.clone(), now)
+    }
+
     fn event(&self, name: &str, related: Vec<Resource>, now: Timestamp) -> Event {
         event(name, self.resource(), related, now)
     }

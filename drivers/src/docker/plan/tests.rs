@@ -42,6 +42,7 @@ fn settings() -> DockerSettings {
         default_image: "prefecthq/prefect:3.8.8-python3.12".to_owned(),
         api_url: Some("http://api:4200/api".to_owned()),
         current_dir: PathBuf::from("/srv"),
+        bind_workspace: false,
     }
 }
 

@@ -37,6 +37,7 @@ fn settings() -> DockerSettings {
         default_image: "default:1".to_owned(),
         api_url: Some("http://localhost:4200/api".to_owned()),
         current_dir: "/srv/worker".into(),
+        bind_workspace: false,
     }
 }
 
