@@ -1,0 +1,1 @@
+//! All the ways in which a pod ends, or never begins.
