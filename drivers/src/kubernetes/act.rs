@@ -150,7 +150,9 @@ async fn make(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
     };
     let labels = job.metadata.labels.clone().unwrap_or_default();
     let ours = plan.own_labels();
-    let is_ours = ours.iter().all(|(name, value)| labels.get(name) == Some(value));
+    let is_ours = ours
+        .iter()
+        .all(|(name, value)| labels.get(name) == Some(value));
     let Some(seen) = JobSeen::of(&job).filter(|_| is_ours) else {
         drop_secret(&cluster, plan).await;
         return Err(DriverError::Conflict { what: what() });
@@ -204,7 +206,9 @@ async fn keep_secret(cluster: &Cluster, plan: &Plan) -> Result<(), DriverError> 
             }
             secret.metadata.owner_references = metadata.owner_references;
             let replaced = bounded(secrets.replace(&name, &PostParams::default(), &secret)).await;
-            replaced.map(drop).map_err(|error| error::refused(&error, &what))
+            replaced
+                .map(drop)
+                .map_err(|error| error::refused(&error, &what))
         }
         Err(error) if error::is_forbidden(&error) => Err(DriverError::Denied {
             what: format!("to keep the API key of a job in {what}"),
@@ -300,13 +304,18 @@ pub(super) async fn destroy(shared: &Shared, key: RunKey) -> Result<(), DriverEr
     Ok(())
 }
 
-/// The Jobs of an attempt, wherever they are.
-async fn search(shared: &Shared, key: RunKey) -> Result<Vec<Place>, DriverError> {
+/// What finds an attempt of the owners that we know; of any, while we know none.
+fn selector_of(shared: &Shared, key: RunKey) -> String {
     let owners: Vec<String> = lock(&shared.owners).iter().map(owner_value).collect();
     if owners.is_empty() {
-        return Ok(Vec::new());
+        return format!("{JOB_LABEL}={key},{OWNER_LABEL}");
     }
-    let selector = format!("{JOB_LABEL}={key},{OWNER_LABEL} in ({})", owners.join(","));
+    format!("{JOB_LABEL}={key},{OWNER_LABEL} in ({})", owners.join(","))
+}
+
+/// The Jobs of an attempt, wherever they are.
+async fn search(shared: &Shared, key: RunKey) -> Result<Vec<Place>, DriverError> {
+    let selector = selector_of(shared, key);
     let mut places = Vec::new();
     for cluster in shared.clusters() {
         for job in everywhere::<Job>(&cluster, &selector).await? {
@@ -349,7 +358,11 @@ async fn let_go(place: &Place) -> bool {
         Ok(_) => true,
         Err(error) => {
             let reason = error::message(&error);
-            tracing::warn!(job = place.name, reason, "cannot leave a job that has ended to its finished_job_ttl; it is deleted");
+            tracing::warn!(
+                job = place.name,
+                reason,
+                "cannot leave a job that has ended to its finished_job_ttl; it is deleted"
+            );
             false
         }
     }
@@ -363,7 +376,9 @@ pub(super) async fn delete(
     grace: Duration,
 ) -> Result<(), DriverError> {
     // Grace of none would have the cluster forget pods that still run.
-    let seconds = u32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
+    let seconds = u32::try_from(grace.as_millis().div_ceil(1000))
+        .unwrap_or(u32::MAX)
+        .max(1);
     let parameters = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Foreground),
         ..DeleteParams::default()
@@ -403,11 +418,7 @@ pub(super) async fn delete(
 
 /// Removes the Secrets of an attempt that has no Job.
 async fn remove_secrets(shared: &Shared, key: RunKey) {
-    let owners: Vec<String> = lock(&shared.owners).iter().map(owner_value).collect();
-    if owners.is_empty() {
-        return;
-    }
-    let selector = format!("{JOB_LABEL}={key},{OWNER_LABEL} in ({})", owners.join(","));
+    let selector = selector_of(shared, key);
     for cluster in shared.clusters() {
         for namespace in cluster.namespaces() {
             let api: Api<Secret> = Api::namespaced(cluster.control.clone(), &namespace);

@@ -93,7 +93,10 @@ impl Access {
             });
         }
         let Some(kubeconfig) = merged else {
-            let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+            let paths: Vec<_> = paths
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
             return Err(DriverError::Invalid {
                 field: "KUBECONFIG".to_owned(),
                 reason: format!(

@@ -49,7 +49,10 @@ pub(super) fn refused(error: &kube::Error, what: &str) -> DriverError {
         return unavailable(error);
     };
     let said = status.message.clone();
-    let delay = status.details.as_ref().map_or(0, |it| it.retry_after_seconds);
+    let delay = status
+        .details
+        .as_ref()
+        .map_or(0, |it| it.retry_after_seconds);
     let retry_after = (delay > 0).then(|| Duration::from_secs(u64::from(delay)));
     match status.code {
         403 if said.contains("exceeded quota") => DriverError::Quota {

@@ -109,7 +109,9 @@ pub(super) async fn keep(shared: &Arc<Shared>, handle: &Handle, limit: Duration)
             let mut kept = lock(&tail.lines);
             kept.push_back(line);
             while bytes > KEPT_BYTES {
-                let Some(oldest) = kept.pop_front() else { break };
+                let Some(oldest) = kept.pop_front() else {
+                    break;
+                };
                 bytes -= oldest.text.len();
             }
         }
@@ -201,8 +203,8 @@ impl Follower {
         match self.choose().await? {
             Next::Read(pod) => self.open(pod).await?,
             Next::Wait => self.pause().await,
-            Next::End => self.has_ended = true,
-            Next::Gone => self.read_kept().await,
+            Next::End => self.read_kept(false).await,
+            Next::Gone => self.read_kept(true).await,
         }
         self.complained = false;
         Ok(())
@@ -220,7 +222,9 @@ impl Follower {
                 self.read.insert(next.uid);
                 return Ok(Next::Wait);
             }
-            return Ok(if next.has_begun() {
+            // What we are about to end may have begun without the cluster knowing yet.
+            let may_have_begun = self.tail.is_some() && next.placed.is_some();
+            return Ok(if next.has_begun() || may_have_begun {
                 Next::Read(next)
             } else {
                 Next::Wait
@@ -250,9 +254,7 @@ impl Follower {
             container: Some(pod.container.clone()),
             follow: true,
             timestamps: true,
-            since_time: is_begun
-                .then(|| at.checked_sub(BEFORE).ok())
-                .flatten(),
+            since_time: is_begun.then(|| at.checked_sub(BEFORE).ok()).flatten(),
             tail_lines: self.tail.filter(|_| !is_begun),
             ..LogParams::default()
         };
@@ -287,13 +289,16 @@ impl Follower {
         }
     }
 
-    /// Reads what was kept of a job whose pods are gone.
-    async fn read_kept(&mut self) {
+    /// Reads what was kept of a job that we have ended, which may be more than its pods still had.
+    async fn read_kept(&mut self, is_gone: bool) {
         self.has_ended = true;
+        if self.tail.is_some() {
+            // This is the reading that keeps it.
+            return;
+        }
         let tail = lock(&self.shared.tails).get(&self.handle.key).cloned();
-        // The one that keeps it finds the same.
-        let Some(tail) = tail.filter(|_| self.tail.is_none()) else {
-            if self.tail.is_none() {
+        let Some(tail) = tail else {
+            if is_gone && self.shared.ended_by_us(self.handle.key).is_none() {
                 self.say("[output was removed before it was read]");
             }
             return;
@@ -302,7 +307,9 @@ impl Follower {
         let whole = is_whole_rx.wait_for(|is_whole| *is_whole);
         drop(tokio::time::timeout(KEPT_LIMIT, whole).await);
         let kept = lock(&tail.lines);
-        let news = kept.iter().filter(|line| line.next.stdout > self.cursor.stdout);
+        let news = kept
+            .iter()
+            .filter(|line| line.next.stdout > self.cursor.stdout);
         self.text.lines_again(news.cloned());
     }
 

@@ -96,7 +96,10 @@ impl PodSeen {
             memory_limit: limit(),
             phase: status.phase.clone().unwrap_or_default(),
             said: said(status),
-            waits: inits().chain(statuses()).find_map(waiting).or(unplaced(status)),
+            waits: inits()
+                .chain(statuses())
+                .find_map(waiting)
+                .or(unplaced(status)),
             others_run: statuses().any(|one| one.name != container && running(one)),
             container,
             is_gone: false,
@@ -156,7 +159,10 @@ impl PodSeen {
         let (reason, message) = self.waits.as_ref()?;
         Some(match (reason.as_str(), message.as_str()) {
             ("Unschedulable", message) => format!("no node has room for its pod: {message}"),
-            ("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull", "") => {
+            (
+                "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull",
+                "",
+            ) => {
                 format!("its image cannot be pulled: {reason}")
             }
             ("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull", _) => {
@@ -228,13 +234,16 @@ fn said(status: &PodStatus) -> Option<String> {
             "Preempting" | "Preempted" => "its pod was preempted".to_owned(),
             "DeadlineExceeded" => "its pod passed its deadline (DeadlineExceeded)".to_owned(),
             "NodeLost" => "its node was lost (NodeLost)".to_owned(),
-            "NodeShutdown" | "Shutdown" | "Terminated" => format!("its node was shut down ({reason})"),
+            "NodeShutdown" | "Shutdown" | "Terminated" => {
+                format!("its node was shut down ({reason})")
+            }
             other => format!("its pod was ended by Kubernetes ({other})"),
         };
         return Some(format!("{what}{}", message(&status.message)));
     }
     let mut conditions = status.conditions.iter().flatten();
-    let disrupted = conditions.find(|one| one.type_ == "DisruptionTarget" && one.status == "True")?;
+    let disrupted =
+        conditions.find(|one| one.type_ == "DisruptionTarget" && one.status == "True")?;
     let reason = disrupted.reason.as_deref().unwrap_or_default();
     let what = match reason {
         "PreemptionByScheduler" => "its pod was preempted",

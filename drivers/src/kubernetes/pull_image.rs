@@ -60,10 +60,7 @@ pub(super) fn run_engine(
     entrypoint: &str,
 ) -> Result<(), DriverError> {
     let main = main_container(manifest)?;
-    main.insert(
-        "args".to_owned(),
-        json!(["python", "-m", "prefect.engine"]),
-    );
+    main.insert("args".to_owned(), json!(["python", "-m", "prefect.engine"]));
     let variables = main.entry("env").or_insert_with(|| json!([]));
     if let Value::Array(variables) = variables {
         let ours = [

@@ -68,10 +68,7 @@ pub(super) async fn stop(
     };
     let pods = place.look_at_pods(key).await?;
     let by_us = shared.ended_by_us(key);
-    if matches!(
-        state::phase(&job, &pods, by_us.as_ref()),
-        Phase::Exited(_)
-    ) {
+    if matches!(state::phase(&job, &pods, by_us.as_ref()), Phase::Exited(_)) {
         return Ok(());
     }
     let has_begun = pods.iter().any(super::pod::PodSeen::has_begun);
@@ -86,7 +83,7 @@ pub(super) async fn stop(
     if known.is_some_and(|known| known <= forced_at) {
         return Ok(());
     }
-    if has_begun && known.is_none() {
+    if pods.iter().any(|pod| pod.placed.is_some()) && known.is_none() {
         logs::keep(shared, handle, READING_BEGINS).await;
     }
     if sees_by_itself {
@@ -95,7 +92,13 @@ pub(super) async fn stop(
         return Ok(());
     }
     // Known before it is sent: the end may be quicker than the answer.
-    remember(shared, key, EndedByUs::Asked, forced_at, None::<std::future::Ready<()>>);
+    remember(
+        shared,
+        key,
+        EndedByUs::Asked,
+        forced_at,
+        None::<std::future::Ready<()>>,
+    );
     let deleted = act::delete(shared, &place, key, request.grace).await;
     if deleted.is_err() && known.is_none() {
         lock(&shared.stops).remove(&key);
@@ -124,7 +127,13 @@ pub(super) fn give_up(shared: &Arc<Shared>, place: Place, job: JobSeen, outcome:
     let why = EndedByUs::GivenUp(Outcome::Lost {
         reason: "it took too long, so it was removed".to_owned(),
     });
-    remember(shared, key, why, Instant::now() + GIVEN_UP_GRACE, Some(work));
+    remember(
+        shared,
+        key,
+        why,
+        Instant::now() + GIVEN_UP_GRACE,
+        Some(work),
+    );
 }
 
 fn remember(

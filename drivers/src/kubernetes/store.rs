@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     connection::Cluster,
@@ -31,7 +31,12 @@ struct Entry {
     cluster: Arc<Cluster>,
     told: Option<Phase>,
     is_gone: bool,
+    /// Since when it has ended without a pod that we know of.
+    podless: Option<Timestamp>,
 }
+
+/// How much later than its Job a pod may be told of: the two come over connections of their own.
+const PODS_ARE_LATE: SignedDuration = SignedDuration::from_secs(5);
 
 /// What a look at a job found.
 #[derive(Debug, PartialEq)]
@@ -56,6 +61,7 @@ impl Store {
                     cluster: Arc::clone(cluster),
                     told: None,
                     is_gone: false,
+                    podless: None,
                 };
                 self.jobs.insert(key, entry);
             }
@@ -90,7 +96,10 @@ impl Store {
 
     /// The uids and attempts of the Jobs in a place.
     pub(super) fn jobs_in(&self, place: impl Fn(&Cluster, &str) -> bool) -> Vec<(String, RunKey)> {
-        let here = self.jobs.values().filter(|one| place(&one.cluster, &one.job.namespace));
+        let here = self
+            .jobs
+            .values()
+            .filter(|one| place(&one.cluster, &one.job.namespace));
         here.map(|one| (one.job.uid.clone(), one.job.key)).collect()
     }
 
@@ -99,17 +108,29 @@ impl Store {
         &self,
         place: impl Fn(&Cluster, &str) -> bool,
     ) -> Vec<(String, String, RunKey)> {
-        let jobs = self.jobs.values().filter(|one| place(&one.cluster, &one.job.namespace));
+        let jobs = self
+            .jobs
+            .values()
+            .filter(|one| place(&one.cluster, &one.job.namespace));
         let pods = jobs.flat_map(|one| self.pods.get(&one.job.uid).into_iter().flatten());
         pods.map(|(uid, pod)| (pod.job.clone(), uid.clone(), pod.key))
             .collect()
     }
 
     /// What is new about a job.
-    pub(super) fn look(&mut self, key: RunKey, by_us: Option<&EndedByUs>) -> Option<News> {
+    pub(super) fn look(
+        &mut self,
+        key: RunKey,
+        by_us: Option<&EndedByUs>,
+        now: Timestamp,
+    ) -> Option<News> {
         let entry = self.jobs.get_mut(&key)?;
         let of_job = self.pods.get(&entry.job.uid);
-        let pods: Vec<PodSeen> = of_job.into_iter().flat_map(BTreeMap::values).cloned().collect();
+        let pods: Vec<PodSeen> = of_job
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .cloned()
+            .collect();
         let had_ended = matches!(entry.told, Some(Phase::Exited(_)));
         if entry.is_gone {
             if !pods.iter().all(PodSeen::has_ended) {
@@ -126,6 +147,12 @@ impl Store {
                 phase: (!had_ended).then(|| Phase::Exited(outcome.clone())),
                 gone: Some(outcome),
             });
+        }
+        if entry.job.has_ended() && pods.is_empty() {
+            let since = *entry.podless.get_or_insert(now);
+            if now.duration_since(since) < PODS_ARE_LATE {
+                return None;
+            }
         }
         let phase = state::phase(&entry.job, &pods, by_us);
         if had_ended || entry.told.as_ref() == Some(&phase) {
@@ -145,17 +172,23 @@ impl Store {
         }
     }
 
-    /// Everything there is, but for these.
-    pub(super) fn owned(
-        &mut self,
-        without: &HashSet<RunKey>,
-        by_us: impl Fn(RunKey) -> Option<EndedByUs>,
-    ) -> Vec<Owned> {
-        let keys: Vec<RunKey> = self.jobs.keys().copied().collect();
-        let mut owned = Vec::with_capacity(keys.len());
-        for key in keys {
-            self.look(key, by_us(key).as_ref());
-            if let Some(entry) = self.jobs.get(&key).filter(|_| !without.contains(&key)) {
+    /// All attempts.
+    pub(super) fn keys(&self) -> Vec<RunKey> {
+        self.jobs.keys().copied().collect()
+    }
+
+    /// The attempts that may have ended without a word about their pods.
+    pub(super) fn podless(&self) -> Vec<RunKey> {
+        let entries = self.jobs.iter().filter(|(_, one)| one.podless.is_some());
+        let open = entries.filter(|(_, one)| !matches!(one.told, Some(Phase::Exited(_))));
+        open.map(|(key, _)| *key).collect()
+    }
+
+    /// Everything there is, but for these, as it was told.
+    pub(super) fn owned(&self, without: &HashSet<RunKey>) -> Vec<Owned> {
+        let mut owned = Vec::with_capacity(self.jobs.len());
+        for (key, entry) in &self.jobs {
+            if !without.contains(key) {
                 owned.push(Owned {
                     handle: entry.job.handle(&entry.cluster.id),
                     phase: entry.told.clone().unwrap_or(Phase::Pending(None)),
@@ -168,11 +201,15 @@ impl Store {
     /// The jobs on which to give up now, and what that makes of them.
     pub(super) fn overdue(&self, now: Timestamp) -> Vec<(Arc<Cluster>, JobSeen, Outcome)> {
         let entries = self.jobs.values();
-        let open = entries.filter(|one| !one.is_gone && !matches!(one.told, Some(Phase::Exited(_))));
+        let open =
+            entries.filter(|one| !one.is_gone && !matches!(one.told, Some(Phase::Exited(_))));
         open.filter_map(|entry| {
             let of_job = self.pods.get(&entry.job.uid);
-            let pods: Vec<PodSeen> =
-                of_job.into_iter().flat_map(BTreeMap::values).cloned().collect();
+            let pods: Vec<PodSeen> = of_job
+                .into_iter()
+                .flat_map(BTreeMap::values)
+                .cloned()
+                .collect();
             let (at, outcome) = state::limit(&entry.job, &pods)?;
             (at <= now).then(|| (Arc::clone(&entry.cluster), entry.job.clone(), outcome))
         })

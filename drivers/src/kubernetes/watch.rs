@@ -195,7 +195,11 @@ impl Events {
         let mut wanted = Vec::new();
         for cluster in self.shared.clusters() {
             let scopes = cluster.scopes();
-            wanted.extend(scopes.into_iter().map(|scope| (Arc::clone(&cluster), scope)));
+            wanted.extend(
+                scopes
+                    .into_iter()
+                    .map(|scope| (Arc::clone(&cluster), scope)),
+            );
         }
         let is_wanted = |scope: &Scope| {
             wanted
@@ -292,8 +296,11 @@ impl Events {
                 if !scope.jobs.is_done {
                     scope.jobs.fresh.insert(job.uid.clone());
                 }
+                let is_whole = scope.is_listed();
                 let key = self.store.job(&scope.cluster, job);
-                self.look(key);
+                if is_whole {
+                    self.look(key);
+                }
             }
             Event::Delete(job) => {
                 let key = key_of(&job.metadata);
@@ -309,7 +316,6 @@ impl Events {
                 for (uid, key) in here {
                     if !fresh.contains(&uid) {
                         self.store.job_gone(&uid, key);
-                        self.look(key);
                     }
                 }
                 self.settle(index);
@@ -326,8 +332,11 @@ impl Events {
                 if !scope.pods.is_done {
                     scope.pods.fresh.insert(pod.uid.clone());
                 }
+                let is_whole = scope.is_listed();
                 let key = self.store.pod(pod);
-                self.look(key);
+                if is_whole {
+                    self.look(key);
+                }
             }
             Event::Delete(pod) => {
                 // How it was when it went says how it ended.
@@ -345,7 +354,6 @@ impl Events {
                 for (job, uid, key) in here {
                     if !fresh.contains(&uid) {
                         self.store.pod_gone(&job, &uid, key);
-                        self.look(key);
                     }
                 }
                 self.settle(index);
@@ -359,11 +367,15 @@ impl Events {
         if !self.scopes[index].is_listed() || !self.scopes.iter().all(is_settled) {
             return;
         }
+        // What was not looked at while only one of the two lists was there.
+        for key in self.store.keys() {
+            self.look(key);
+        }
         self.is_lost = false;
         self.has_begun = true;
-        let removed = lock(&self.shared.removed).clone();
         let shared = &self.shared;
-        let owned = self.store.owned(&removed, |key| shared.ended_by_us(key));
+        let removed = lock(&shared.removed).clone();
+        let owned = self.store.owned(&removed);
         let mut known = lock(&shared.known);
         for one in &owned {
             known.insert(one.handle.key, one.handle.clone());
@@ -380,7 +392,7 @@ impl Events {
             return;
         }
         let by_us = self.shared.ended_by_us(key);
-        let Some(news) = self.store.look(key, by_us.as_ref()) else {
+        let Some(news) = self.store.look(key, by_us.as_ref(), Timestamp::now()) else {
             return;
         };
         if let Some(outcome) = news.gone {
@@ -402,6 +414,9 @@ impl Events {
             return;
         }
         self.tick_at = now + TICK;
+        for key in self.store.podless() {
+            self.look(key);
+        }
         for (cluster, job, outcome) in self.store.overdue(Timestamp::now()) {
             let place = Place::of_job(&cluster, &job);
             stop::give_up(&self.shared, place, job, outcome);

@@ -110,7 +110,12 @@ impl KubernetesSubject {
         // Another test may have made it.
         drop(namespaces.create(&PostParams::default(), &namespace).await);
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), name);
-        while accounts.get_opt("default").await.expect("the cluster answers").is_none() {
+        while accounts
+            .get_opt("default")
+            .await
+            .expect("the cluster answers")
+            .is_none()
+        {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -135,14 +140,21 @@ impl KubernetesSubject {
 
     pub(crate) async fn secrets(&self, key: RunKey) -> Vec<Secret> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), NAMESPACE);
-        secrets.list(&of(key)).await.expect("the cluster lists").items
+        secrets
+            .list(&of(key))
+            .await
+            .expect("the cluster lists")
+            .items
     }
 
     /// Does what `kubectl delete job` does.
     pub(crate) async fn delete_job(&self, key: RunKey) {
         for job in self.jobs(key).await {
             let name = job.metadata.name.expect("it has a name");
-            let deleted = self.jobs_api().delete(&name, &DeleteParams::background()).await;
+            let deleted = self
+                .jobs_api()
+                .delete(&name, &DeleteParams::background())
+                .await;
             deleted.expect("it was there");
         }
     }
@@ -166,7 +178,9 @@ fn of(key: RunKey) -> ListParams {
 pub(crate) fn kubeconfig() -> PathBuf {
     let named = ["WORKER_TEST_KUBECONFIG", "KUBECONFIG"];
     let named = named.iter().find_map(std::env::var_os);
-    named.expect("WORKER_TEST_KUBECONFIG or KUBECONFIG names the kubeconfig of a cluster").into()
+    named
+        .expect("WORKER_TEST_KUBECONFIG or KUBECONFIG names the kubeconfig of a cluster")
+        .into()
 }
 
 /// Passes connections on, each until it ends or this is dropped.
@@ -283,7 +297,10 @@ impl Subject for KubernetesSubject {
     async fn traces(&self, key: RunKey) -> String {
         let mut traces = String::new();
         for mut job in self.jobs(key).await {
-            let pod = job.spec.as_mut().and_then(|spec| spec.template.spec.as_mut());
+            let pod = job
+                .spec
+                .as_mut()
+                .and_then(|spec| spec.template.spec.as_mut());
             for container in pod.into_iter().flat_map(|pod| &mut pod.containers) {
                 container.env = None;
             }
@@ -330,7 +347,8 @@ fn command(behaviour: &Behaviour) -> Value {
     };
     match behaviour {
         Behaviour::Exit(code) => shell(&format!("exit {code}")),
-        Behaviour::Signal(signal) => shell(&format!("kill -{signal} $$")),
+        // The cluster makes one of two dollar signs.
+        Behaviour::Signal(signal) => shell(&format!("kill -{signal} $$$$")),
         Behaviour::Wait => json!(["sleep", "3600"]),
         Behaviour::WaitThenExit(code) => fifo(&format!("trap 'exit {code}' TERM; echo ready")),
         Behaviour::IgnoreStop => fifo("trap '' TERM; echo ready"),

@@ -18,12 +18,19 @@ fn a_refusal_says_what_can_be_done_about_it() {
     assert!(matches!(quota, DriverError::Quota { .. }), "{quota:?}");
     let busy = said(429, "TooManyRequests", "later");
     assert!(matches!(busy, DriverError::Quota { .. }), "{busy:?}");
-    let denied = said(403, "Forbidden", "jobs.batch is forbidden: User cannot create");
+    let denied = said(
+        403,
+        "Forbidden",
+        "jobs.batch is forbidden: User cannot create",
+    );
     assert!(matches!(denied, DriverError::Denied { .. }), "{denied:?}");
     let wrong = said(422, "Invalid", "spec.template: Invalid value");
     assert!(matches!(wrong, DriverError::Invalid { .. }), "{wrong:?}");
     let nowhere = said(404, "NotFound", "namespaces \"gone\" not found");
-    assert!(matches!(nowhere, DriverError::NotFound { .. }), "{nowhere:?}");
+    assert!(
+        matches!(nowhere, DriverError::NotFound { .. }),
+        "{nowhere:?}"
+    );
     assert!(nowhere.to_string().contains("\"gone\""), "{nowhere}");
     let ill = said(500, "InternalError", "etcd is away");
     assert!(ill.is_transient(), "{ill:?}");

@@ -43,9 +43,15 @@ fn entries_of_the_same_moment_are_told_apart() {
 #[test]
 fn a_line_that_was_cut_is_whole_again() {
     let piece = "x".repeat(16384);
-    let log = format!("{STAMP}{piece}{STAMP}{piece}{STAMP}rest\n{STAMP}next\n");
+    let log = format!("{STAMP}{piece}{STAMP}rest\n{STAMP}next\n");
     let lines = read(log.as_bytes(), 1000, LogCursor::default());
-    assert_eq!(texts(&lines), [format!("{piece}{piece}rest").as_str(), "next"]);
+    assert_eq!(texts(&lines), [format!("{piece}rest").as_str(), "next"]);
+    // One that is longer still comes in pieces, each with a place to go on from.
+    let log = format!("{STAMP}{piece}{STAMP}{piece}{STAMP}rest\n");
+    let lines = read(log.as_bytes(), 1000, LogCursor::default());
+    assert_eq!(texts(&lines), [format!("{piece}{piece}").as_str(), "rest"]);
+    let rest = read(log.as_bytes(), 1000, lines[0].next);
+    assert_eq!(texts(&rest), ["rest"]);
 }
 
 #[test]

@@ -19,10 +19,7 @@ fn an_attempt_has_one_name_and_its_next_another() {
     assert!(name.starts_with("my-flow-"), "{name}");
     assert_eq!(name, job_name("My Flow!", &owner, key(1)));
     assert_ne!(name, job_name("My Flow!", &owner, key(2)));
-    assert_ne!(
-        name,
-        job_name("My Flow!", &Owner("bob".to_owned()), key(1))
-    );
+    assert_ne!(name, job_name("My Flow!", &Owner("bob".to_owned()), key(1)));
 }
 
 #[test]

@@ -53,8 +53,7 @@ fn a_secret_that_somebody_keeps_is_referred_to() {
 
 #[test]
 fn who_has_seen_to_a_credential_in_the_manifest_is_left_alone() {
-    let own =
-        json!({"name": "PREFECT_API_KEY", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}});
+    let own = json!({"name": "PREFECT_API_KEY", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}});
     let mut list = vec![variables().remove(0), own.clone()];
     assert_eq!(credentials(&[]).hide(&mut list, "job-env"), None);
     assert_eq!(list, [own]);
