@@ -21,6 +21,7 @@ mod output;
 mod parts;
 mod patience;
 mod poller;
+mod progress;
 mod pull;
 mod recovery;
 mod report;
