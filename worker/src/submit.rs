@@ -253,7 +253,11 @@ pub(crate) async fn label(services: &Services, entry: &Entry) {
 }
 
 /// Tells the API that a plain command runs.
-pub(crate) async fn announce_running(services: &Services, entry: &Entry, events_tx: &mpsc::Sender<Event>) {
+pub(crate) async fn announce_running(
+    services: &Services,
+    entry: &Entry,
+    events_tx: &mpsc::Sender<Event>,
+) {
     let flow_run = FlowRunId(entry.key.flow_run);
     let since_claim = Timestamp::now().duration_since(entry.claimed);
     // The next look for cancelled flow runs finds it.

@@ -35,6 +35,9 @@ const PAGE: u32 = 500;
 /// How long to wait for a Job to be gone. What takes longer waits for a node that may never answer.
 const GONE_LIMIT: Duration = Duration::from_secs(50);
 
+/// How long the cluster may take to notice that a Job has ended whose pod has.
+const NOTICE_LIMIT: Duration = Duration::from_secs(10);
+
 /// The time between two looks whether it is, at first and at last.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -331,7 +334,7 @@ async fn remove(shared: &Shared, place: &Place, key: RunKey) -> Result<(), Drive
     let Some(job) = place.look(key).await? else {
         return Ok(());
     };
-    if job.has_ended() && job.is_kept && let_go(place).await {
+    if job.is_kept && has_ended(shared, place, job).await? && let_go(place).await {
         return Ok(());
     }
     delete(shared, place, key, NO_GRACE).await?;
@@ -348,6 +351,24 @@ async fn remove(shared: &Shared, place: &Place, key: RunKey) -> Result<(), Drive
         wait = longest.min(wait * 2);
     }
     Ok(())
+}
+
+/// Whether a Job has ended. Its pod has before it, so that the cluster may still have to notice.
+async fn has_ended(shared: &Shared, place: &Place, mut job: JobSeen) -> Result<bool, DriverError> {
+    let pods = place.look_at_pods(job.key).await?;
+    let by_us = shared.ended_by_us(job.key);
+    let phase = state::phase(&job, &pods, by_us.as_ref());
+    let begun = Instant::now();
+    let (mut wait, longest) = LOOK_AGAIN;
+    while matches!(phase, Phase::Exited(_)) && !job.has_ended() && begun.elapsed() < NOTICE_LIMIT {
+        tokio::time::sleep(wait).await;
+        wait = longest.min(wait * 2);
+        match place.look(job.key).await? {
+            Some(now) => job = now,
+            None => return Ok(false),
+        }
+    }
+    Ok(job.has_ended())
 }
 
 /// Leaves a Job that has ended to the cluster, which removes it when its time has come (`finished_job_ttl`): from now on it is nobody's.

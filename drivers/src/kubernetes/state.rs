@@ -133,6 +133,10 @@ impl JobSeen {
 /// The phase of a Job that is there.
 pub(super) fn phase(job: &JobSeen, pods: &[PodSeen], by_us: Option<&EndedByUs>) -> Phase {
     let newest = newest(pods);
+    if let Some(EndedByUs::GivenUp(_)) = by_us {
+        // It ends when it is gone: nobody is told of an end before.
+        return Phase::Running;
+    }
     match (&job.end, newest) {
         // Its pods are still being ended.
         (Some(JobEnd::Failed { .. }), Some(pod)) if !pod.has_ended() => Phase::Running,
@@ -143,7 +147,16 @@ pub(super) fn phase(job: &JobSeen, pods: &[PodSeen], by_us: Option<&EndedByUs>) 
             Some(code) => by_code(code, by_us.is_some()),
             None => by_code(0, false),
         }),
-        (None, Some(pod)) => of_pod(job, pod, by_us),
+        (None, Some(pod)) => match (of_pod(job, pod, by_us), before(pods, pod)) {
+            // It is the Job that has another pod made, and a person has to know why.
+            (Phase::Pending(reason), Some(before)) if by_us.is_none() => {
+                let reason = reason.map_or_else(String::new, |reason| format!("; {reason}"));
+                Phase::Pending(Some(format!(
+                    "{before}, so its Job has begun another{reason}"
+                )))
+            }
+            (phase, _) => phase,
+        },
         (None, None) if by_us.is_some() || job.leaves => Phase::Pending(None),
         (None, None) => Phase::Pending(Some("waiting for Kubernetes to make its pod".to_owned())),
     }
@@ -229,10 +242,6 @@ fn start_limit(job: &JobSeen, pod: Option<&PodSeen>) -> Option<(Timestamp, Durat
 }
 
 fn of_pod(job: &JobSeen, pod: &PodSeen, by_us: Option<&EndedByUs>) -> Phase {
-    if let Some(EndedByUs::GivenUp(_)) = by_us {
-        // It ends when it is gone.
-        return Phase::Running;
-    }
     let stays_failed = by_us.is_some() || !job.tries_again || pod.only_others_run();
     match &pod.main {
         Main::Ended { code: 0, .. } if !pod.leaves || by_us.is_some() => {
@@ -266,9 +275,6 @@ fn failed(
     pod: Option<&PodSeen>,
     by_us: Option<&EndedByUs>,
 ) -> Outcome {
-    if let Some(EndedByUs::GivenUp(outcome)) = by_us {
-        return outcome.clone();
-    }
     match (reason, pod) {
         // The pod knows better.
         ("BackoffLimitExceeded" | "", Some(pod)) => pod_outcome(pod, by_us.is_some()),
@@ -326,6 +332,12 @@ fn by_code(code: i32, by_us: bool) -> Outcome {
         code,
         reported: false,
     }
+}
+
+/// What became of the pod before this one, where somebody else had a hand in it.
+fn before(pods: &[PodSeen], newest: &PodSeen) -> Option<String> {
+    let older = pods.iter().filter(|pod| pod.uid != newest.uid);
+    older.max_by_key(|pod| pod.made)?.why_ended()
 }
 
 fn newest(pods: &[PodSeen]) -> Option<&PodSeen> {

@@ -197,17 +197,20 @@ async fn a_job_that_waits_for_a_node_says_so_and_can_be_stopped() {
     .await
     .expect("it is begun");
     let waits = async {
-        while let Some(event) = events.next().await {
-            if let JobEvent::Changed {
-                phase: Phase::Pending(Some(reason)),
-                ..
-            } = event
-                && reason.contains("no node has room")
-            {
-                return reason;
+        loop {
+            let phases = match events.next().await.expect("events never end") {
+                JobEvent::Changed { phase, .. } => vec![phase],
+                JobEvent::Snapshot(owned) => owned.into_iter().map(|one| one.phase).collect(),
+                JobEvent::WatchLost { reason } => panic!("the watch was lost: {reason}"),
+            };
+            for phase in phases {
+                if let Phase::Pending(Some(reason)) = phase
+                    && reason.contains("no node has room")
+                {
+                    return reason;
+                }
             }
         }
-        panic!("events never end");
     };
     let reason = tokio::time::timeout(LIMIT, waits).await;
     let reason = reason.expect("it is said");
