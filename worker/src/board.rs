@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use worker_drivers::{Outcome, RunKey};
+use worker_drivers::{Outcome, Phase, RunKey};
 
 use crate::journal::{End, Entry, NotStarted, Step, Stopped};
 
@@ -80,15 +80,16 @@ impl Board {
         self.lock().held.insert(entry.key.flow_run, held);
     }
 
-    /// The engine says what a job waits for; none: it runs.
-    pub(crate) fn waits_for(&self, key: RunKey, reason: Option<&str>) {
+    /// The engine says how far a job has come.
+    pub(crate) fn observed(&self, key: RunKey, phase: &Phase) {
+        let (phase, reason) = match phase {
+            Phase::Pending(reason) => ("pending", reason.clone()),
+            Phase::Running => ("running", None),
+            // Its life says what follows.
+            Phase::Exited(_) => return,
+        };
         if let Some(held) = self.lock().held.get_mut(&key.flow_run) {
-            held.phase = if reason.is_some() {
-                "pending"
-            } else {
-                "running"
-            };
-            held.reason = reason.map(str::to_owned);
+            (held.phase, held.reason) = (phase, reason);
         }
     }
 

@@ -56,6 +56,8 @@ pub(crate) enum Code {
     InPlace,
     /// Not here: the job pulls it.
     LeftToJob,
+    /// Not here: an init container of the job pulls it.
+    Brought,
 }
 
 /// What pulls, for all lives of a worker.
@@ -71,6 +73,9 @@ pub(crate) struct Puller {
     /// How long the steps of a flow run may take together.
     timeout: Duration,
 }
+
+/// The setting that names the image of init containers that pull (`worker_drivers::kubernetes`).
+const PULL_IMAGE: &str = "WORKER_KUBERNETES_PULL_IMAGE";
 
 /// Lines of progress that wait to be sent. They are said at most every few seconds.
 const MOST_WAITING: usize = 64;
@@ -94,7 +99,7 @@ impl Code {
     pub(crate) fn directory(&self) -> Option<PathBuf> {
         match self {
             Self::At(directory) => Some(directory.clone()),
-            Self::InPlace | Self::LeftToJob => None,
+            Self::InPlace | Self::LeftToJob | Self::Brought => None,
         }
     }
 }
@@ -229,6 +234,13 @@ pub(crate) fn foresee(deployment: &Deployment, kind: DriverKind, job: &Resolved)
     let written = deployment.pull_steps.iter().flatten().enumerate();
     let written: Vec<_> = written.filter(|(_, step)| !step.is_empty()).collect();
     match Outlook::of(deployment, inside, delegated).judge(job.wish) {
+        Verdict::Worker if kind == DriverKind::Kubernetes => {
+            if std::env::var_os(PULL_IMAGE).is_some() && parse(&written, false).is_ok() {
+                Code::Brought
+            } else {
+                Code::LeftToJob
+            }
+        }
         Verdict::Worker if parse(&written, !inside).is_ok() => {
             Code::At(PathBuf::from("workspace of the flow run"))
         }
@@ -236,6 +248,22 @@ pub(crate) fn foresee(deployment: &Deployment, kind: DriverKind, job: &Resolved)
         _ if engine && !delegated => Code::LeftToJob,
         _ => Code::InPlace,
     }
+}
+
+/// Why no init container of a Kubernetes job can get the code; none: one can.
+fn cannot_be_brought(services: &Services, deployment: &Deployment) -> Option<String> {
+    if !services.puller.environment.0.contains_key(PULL_IMAGE) {
+        return Some(format!(
+            "no image is configured for an init container that would ({PULL_IMAGE})"
+        ));
+    }
+    let written = deployment.pull_steps.iter().flatten().enumerate();
+    let written: Vec<_> = written.filter(|(_, step)| !step.is_empty()).collect();
+    if written.is_empty() {
+        return Some("they are in a storage block".to_owned());
+    }
+    let parsed = parse(&written, false);
+    parsed.err().map(|unsupported| unsupported.to_string())
 }
 
 /// Gets the code of a deployment, by its pull steps, its storage block or from its path; or leaves that to the job.
@@ -262,6 +290,12 @@ pub(crate) async fn pull(
             });
         }
         Verdict::Nothing => return in_path(deployment.path.as_deref()),
+        Verdict::Worker if services.driver.kind() == DriverKind::Kubernetes => {
+            return match cannot_be_brought(services, deployment) {
+                None => Ok(Code::Brought),
+                Some(why) => leave(services, entry, outlook, wish.without(&why)).await,
+            };
+        }
         Verdict::Worker => {}
         verdict => return leave(services, entry, outlook, verdict).await,
     }

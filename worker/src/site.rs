@@ -13,7 +13,9 @@ use worker_config::{
     settings::PullMode,
     template::{Lookups, TemplateError},
 };
-use worker_drivers::{Environment, Job, Owner, Program, RunKey};
+use worker_drivers::{
+    Environment, Job, Owner, Program, RunKey, kubernetes::PULLED_BY_INIT_CONTAINER,
+};
 
 use crate::{
     journal::{NotStarted, Reporter},
@@ -220,6 +222,9 @@ impl Resolved {
         let entrypoint = deployment.and_then(|deployment| deployment.entrypoint);
         let program = program(command, entrypoint, reporter, code)?;
         let workspace = code.directory();
+        if *code == Code::Brought {
+            configuration.insert(PULLED_BY_INIT_CONTAINER.to_owned(), true.into());
+        }
         if let Some(directory) = &workspace {
             place(&mut configuration, directory, &program);
         }

@@ -43,13 +43,14 @@ fn a_flow_run_is_shown_from_its_first_step_to_its_end() {
     let id = Uuid::from_u128(7);
     assert_eq!(board.read().held[&id].phase, "preparing");
     board.moved(&entry(Step::Submitted));
-    board.waits_for(entry(Step::Submitted).key, Some("pulling image 'flows:1'"));
+    let waits = Phase::Pending(Some("pulling image 'flows:1'".to_owned()));
+    board.observed(entry(Step::Submitted).key, &waits);
     let held = board.read().held[&id].clone();
     assert_eq!(
         (held.phase, held.reason.as_deref()),
         ("pending", Some("pulling image 'flows:1'"))
     );
-    board.waits_for(entry(Step::Submitted).key, None);
+    board.observed(entry(Step::Submitted).key, &Phase::Running);
     assert_eq!(board.read().held[&id].phase, "running");
     board.left(&entry(exited(3)));
     let lines = board.read();

@@ -150,7 +150,7 @@ fn default_template(kind: DriverKind) -> Value {
     match kind {
         DriverKind::Process => worker_drivers::subprocess::default_template(),
         DriverKind::Docker => worker_drivers::docker::default_template(),
-        DriverKind::Kubernetes => serde_json::json!({}), // MERGE: kubernetes::default_template()
+        DriverKind::Kubernetes => worker_drivers::kubernetes::default_template(),
     }
 }
 
