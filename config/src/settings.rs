@@ -122,6 +122,8 @@ pub struct WorkerSettings {
     pub create_pool_if_not_found: bool,
     /// A file with the base job template for a pool this worker creates.
     pub base_job_template: Option<PathBuf>,
+    /// Whether a pool that exists gets that template too, when the worker starts.
+    pub sync_base_job_template: bool,
     /// How long a drain waits for flow runs before it stops them. None: as long as it takes for engines whose jobs
     /// cannot outlive the worker, not at all for those whose jobs can.
     pub drain_timeout: Option<Duration>,

@@ -5,6 +5,7 @@
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
     sync::Once,
@@ -210,7 +211,7 @@ fn image() {
     ONCE.call_once(|| {
         let folder = tempfile::tempdir().expect("a directory can be made");
         // Who runs it is not who made it.
-        let readable = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+        let readable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(folder.path(), readable).expect("it is ours");
         copy(Path::new(PROGRAM), folder.path(), "/usr/local/bin/worker");
         let linked = Command::new("ldd")
@@ -255,6 +256,7 @@ fn the_pod_takes_flow_runs_and_its_probes_are_content() {
     let release = Release::install("process");
     let run = release.run(&json!({"command": "/usr/local/bin/worker --version"}));
     release.wait_for(&run, "Completed");
+    assert_eq!(release.times_in(&run, "Running"), 1);
     let pod = release.kubectl(&[
         "get",
         "pods",

@@ -1,6 +1,7 @@
 //! Pools that cannot be served, and what the program says about them.
 
 use http::Method;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use worker_server::Fault;
 use worker_tests::{program::Program, wait};
@@ -163,6 +164,34 @@ fn a_placeholder_that_no_variable_fills_is_named_in_the_log_of_a_run_that_goes_o
         let said = "The base job template of work pool 'demo' uses {{ paint }}, which is not among its variables.";
         if log.contains(said) { Ok(()) } else { Err(log) }
     });
+}
+
+#[test]
+fn a_pool_that_exists_gets_the_template_of_a_worker_that_is_told_to_sync_it() {
+    let scene = Scene::set();
+    let pool = format!("/work_pools/{POOL}");
+    let before = scene.api().get(&pool)["base_job_template"].clone();
+    let mut ours = before.clone();
+    ours["variables"]["description"] = json!("as it is kept in a repository");
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let file = directory.path().join("template.json");
+    std::fs::write(&file, ours.to_string()).expect("a file can be written");
+    let program = scene
+        .worker()
+        .with("WORKER_BASE_JOB_TEMPLATE", file.display().to_string());
+    let run = scene.run(&scene.deploy_command("true"));
+    let worker = program.start(&["--pool", POOL]);
+    scene.wait_for(&run, "Completed", &worker);
+    assert_eq!(scene.api().get(&pool)["base_job_template"], before);
+    worker.signal(Signal::SIGTERM);
+    worker.finish();
+
+    let program = program.with("WORKER_SYNC_BASE_JOB_TEMPLATE", "true");
+    let run = scene.run(&scene.deploy_command("true"));
+    let worker = program.start(&["--pool", POOL]);
+    wait_to_hear(&worker, "has the base job template of this worker now");
+    assert_eq!(scene.api().get(&pool)["base_job_template"], ours);
+    scene.wait_for(&run, "Completed", &worker);
 }
 
 /// A worker that sees the pool only by the requests whose answers a test gives.

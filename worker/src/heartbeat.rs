@@ -26,6 +26,8 @@ pub(crate) struct PoolWish {
     pub(crate) template: serde_json::Value,
     /// Whether to create it where there is none.
     pub(crate) create: bool,
+    /// Whether it gets the template when the worker starts, whatever it has.
+    pub(crate) sync_template: bool,
 }
 
 /// Why a pool hands out no work to this worker.
@@ -201,7 +203,7 @@ impl Heart {
 async fn first_contact(client: &Client, wish: &PoolWish) -> Result<WorkPool, PoolError> {
     let mut patience = Patience::new();
     loop {
-        match ready(client, wish).await {
+        match begun(client, wish).await {
             Ok(pool) => return Ok(pool),
             Err(PoolError::Api(error)) => complain(&error),
             // Its template can be mended while the worker waits, and until then nothing is claimed from it.
@@ -212,6 +214,24 @@ async fn first_contact(client: &Client, wish: &PoolWish) -> Result<WorkPool, Poo
         }
         patience.wait().await;
     }
+}
+
+/// The pool as it is to be when the worker starts. Later changes of its template are left alone.
+async fn begun(client: &Client, wish: &PoolWish) -> Result<WorkPool, PoolError> {
+    let pool = ready(client, wish).await;
+    let wanted = match &pool {
+        Ok(pool) => wish.sync_template && pool.base_job_template != wish.template,
+        Err(PoolError::Template { .. }) => wish.sync_template,
+        Err(_) => false,
+    };
+    if !wanted {
+        return pool;
+    }
+    client
+        .update_work_pool_template(&wish.pool, &wish.template)
+        .await?;
+    tracing::info!(pool = %wish.pool, "the work pool has the base job template of this worker now");
+    ready(client, wish).await
 }
 
 /// Says that the pool could not be read and that this is tried again. What passes by itself is no error.

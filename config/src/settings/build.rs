@@ -141,6 +141,9 @@ fn worker(reader: &mut Reader<'_>, sources: &Sources) -> WorkerSettings {
             .find("worker.create_pool_if_not_found", read::flag)
             .unwrap_or(true),
         base_job_template: reader.path("worker.base_job_template"),
+        sync_base_job_template: reader
+            .find("worker.sync_base_job_template", read::flag)
+            .unwrap_or(false),
         drain_timeout: reader.find("worker.drain_timeout", read::duration),
         stop_grace: reader
             .find("worker.stop_grace", read::duration)

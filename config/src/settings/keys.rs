@@ -46,6 +46,7 @@ pub(super) const KEYS: &[Key] = &[
     ours("worker.run_once"),
     ours("worker.create_pool_if_not_found"),
     ours("worker.base_job_template"),
+    ours("worker.sync_base_job_template"),
     ours("worker.drain_timeout"),
     ours("worker.stop_grace"),
     ours("worker.janitor_interval"),

@@ -89,6 +89,7 @@ pub(crate) async fn exec(
         kind: DriverKind::Process,
         template: driver.default_template(),
         create: true,
+        sync_template: false,
     };
     crate::heartbeat::ready(&client, &wish).await?;
     let deployment = deploy::deploy(&client, &manifest, entry, (&base, POOL)).await?;

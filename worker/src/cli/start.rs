@@ -57,17 +57,15 @@ pub(crate) async fn start(mut context: Context, out: Out) -> anyhow::Result<Exit
     if let Some(embedded) = &api.embedded {
         introduce(embedded, out);
     }
-    let kind = match settings.kind {
-        Some(kind) => kind,
-        None => {
-            let finding = find_kind(&api.client, &context.settings, &pool, out);
-            match &mut supervisor {
-                Some(supervisor) => {
-                    supervisor
-                        .attend("asking the API for the work pool", finding)
-                        .await?
-                }
-                None => finding.await?,
+    let kind = if let Some(kind) = settings.kind {
+        kind
+    } else {
+        let finding = find_kind(&api.client, &context.settings, &pool, out);
+        match &mut supervisor {
+            None => finding.await?,
+            Some(supervisor) => {
+                let status = "asking the API for the work pool";
+                supervisor.attend(status, finding).await?
             }
         }
     };
@@ -255,6 +253,9 @@ fn wish(settings: &Settings, pool: &str, driver: &dyn Driver) -> anyhow::Result<
         kind: driver.kind(),
         template,
         create: settings.worker.create_pool_if_not_found,
+        // The driver's own template is for pools that have none.
+        sync_template: settings.worker.sync_base_job_template
+            && settings.worker.base_job_template.is_some(),
     })
 }
 

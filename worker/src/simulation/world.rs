@@ -316,6 +316,7 @@ fn wish(driver: &dyn Driver) -> PoolWish {
         kind: driver.kind(),
         template: driver.default_template(),
         create: true,
+        sync_template: false,
     }
 }
 

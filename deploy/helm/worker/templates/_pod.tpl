@@ -106,6 +106,10 @@ worker:{{ $image.tag | default .Chart.AppVersion }}
 - name: PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES
   value: {{ $worker.config.jobNamespace | default (include "worker.namespace" .) | quote }}
 {{- end }}
+{{- if and (include "worker.baseJobTemplate" .) (eq $worker.config.baseJobTemplate.sync "always") }}
+- name: WORKER_SYNC_BASE_JOB_TEMPLATE
+  value: "true"
+{{- end }}
 {{- with $worker.config.pullImage }}
 - name: WORKER_KUBERNETES_PULL_IMAGE
   value: {{ . | quote }}
