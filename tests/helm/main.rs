@@ -2,7 +2,6 @@
 //!
 //! `WORKER_TEST_HELM` says which Helm; `tests/helm/set-up` fetches one. Where there is a cluster, the chart is installed there.
 
-mod alerts;
 mod chart;
 #[cfg(feature = "kubernetes-cluster")]
 mod install;

@@ -44,7 +44,7 @@ fn prometheus_has_nothing_to_say_against_the_numbers() {
 
 #[test]
 fn each_alert_says_what_its_test_wants_of_it() {
-    let directory = root().join("deploy/prometheus");
+    let directory = root().join("deploy/helm/worker/files");
     for arguments in [
         ["check", "rules", "alerts.yaml"],
         ["test", "rules", "alerts_test.yaml"],
@@ -56,7 +56,7 @@ fn each_alert_says_what_its_test_wants_of_it() {
             .expect("promtool can be started");
         assert!(checked.status.success(), "{checked:?}");
     }
-    let tests = read("deploy/prometheus/alerts_test.yaml");
+    let tests = read("deploy/helm/worker/files/alerts_test.yaml");
     for alert in alerts() {
         assert!(
             tests.contains(&format!("alertname: {alert}\n")),
@@ -99,7 +99,7 @@ fn each_number_is_explained_and_each_that_is_explained_or_used_exists() {
     );
     for file in [
         "docs/operations.md",
-        "deploy/prometheus/alerts.yaml",
+        "deploy/helm/worker/files/alerts.yaml",
         "deploy/grafana/worker.json",
     ] {
         let named = names_in(&read(file));
@@ -122,7 +122,7 @@ fn read(file: &str) -> String {
 }
 
 fn alerts() -> Vec<String> {
-    read("deploy/prometheus/alerts.yaml")
+    read("deploy/helm/worker/files/alerts.yaml")
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- alert: "))
         .map(str::to_owned)
