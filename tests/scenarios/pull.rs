@@ -308,8 +308,8 @@ fn a_token_of_the_github_app_goes_to_the_repository_and_nowhere_else() {
 }
 
 /// What stands in for Prefect Cloud, which makes tokens, and for GitHub, which lets nobody in.
-struct StandIn {
-    address: std::net::SocketAddr,
+pub(crate) struct StandIn {
+    pub(crate) address: std::net::SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -317,7 +317,7 @@ struct StandIn {
 
 impl StandIn {
     /// Answers for as long as the test's process lives.
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -331,7 +331,7 @@ impl StandIn {
         Self { address, asked }
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("whole").clone()
     }
 }

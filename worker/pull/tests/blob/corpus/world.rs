@@ -388,6 +388,15 @@ async fn stores() -> (Server, Server) {
         ],
     )
     .await;
+    s3.fill_bucket(
+        "odd",
+        &[
+            ("p/a//b.py", b"b"),
+            ("p/./c.py", b"c"),
+            ("p/d/./e.py", b"e"),
+        ],
+    )
+    .await;
     s3.fill_bucket("hostile", &[("p/a", b"a"), ("p/../../evil", b"evil")])
         .await;
     let azure = Server::azurite().await;
