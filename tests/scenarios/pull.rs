@@ -1,6 +1,11 @@
 //! How code gets to a job, as an operator and a deployment decide it: who pulls, where to, for how long, and with how much room.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+};
 
 use serde_json::{Value, json};
 use worker_tests::{program::Running, repository::Repository, wait};
@@ -241,7 +246,130 @@ fn with_too_little_room_on_the_disk_nothing_is_claimed_and_everybody_is_told() {
     scene.wait_for(&run, "Completed", &other);
 }
 
+#[test]
+fn a_token_of_the_github_app_goes_to_the_repository_and_nowhere_else() {
+    let scene = Scene::without_pool();
+    let cloud = StandIn::start();
+    let directory = scene.directory("steps");
+    let (address, file) = (cloud.address, directory.join("steps.json"));
+    let steps = json!([
+        {"prefect.deployments.steps.run_shell_script": {
+            "id": "get-github-token",
+            "script": "uv tool run prefect-cloud github token owner/repo",
+        }},
+        {"prefect.deployments.steps.git_clone": {
+            "repository": format!("http://x-access-token:{{{{ get-github-token.stdout }}}}@{address}/owner/repo.git"),
+        }},
+    ]);
+    fs::write(&file, steps.to_string()).expect("the directory is writable");
+    let into = directory.join("into");
+    let program = scene
+        .worker()
+        .with("PREFECT_CLOUD_API_URL", format!("http://{address}/api"))
+        .with(
+            "PREFECT_API_URL",
+            format!("http://{address}/api/accounts/a/workspaces/w"),
+        )
+        .with("PREFECT_API_KEY", "pnu_key");
+    let (file, into) = (file.display().to_string(), into.display().to_string());
+    let pulled = program.run(&[
+        "pull",
+        "--log-level",
+        "trace",
+        "--steps",
+        &file,
+        "--into",
+        &into,
+    ]);
+    assert_eq!(pulled.code(), 1, "{pulled}");
+    let said = format!("{}{}", pulled.stdout, pulled.stderr);
+    assert!(said.contains("refuses the credentials"), "{said}");
+    assert!(
+        !said.contains("ghs_canary") && !said.contains("pnu_key"),
+        "{said}"
+    );
+    let asked = cloud.asked();
+    let tokens = asked
+        .iter()
+        .filter(|one| one.starts_with("POST /api/accounts/a/integrations/github/token "));
+    let tokens: Vec<_> = tokens.collect();
+    assert_eq!(tokens.len(), 1, "{asked:?}");
+    assert!(
+        tokens[0]
+            .to_lowercase()
+            .contains("authorization: bearer pnu_key"),
+        "{asked:?}"
+    );
+    // `x-access-token:ghs_canary` as base64.
+    let shown = asked
+        .iter()
+        .filter(|one| one.contains("eC1hY2Nlc3MtdG9rZW46Z2hzX2NhbmFyeQ=="));
+    assert!(shown.count() > 0, "{asked:?}");
+}
+
+/// What stands in for Prefect Cloud, which makes tokens, and for GitHub, which lets nobody in.
+pub(crate) struct StandIn {
+    pub(crate) address: std::net::SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+// === impl StandIn ===
+
+impl StandIn {
+    /// Answers for as long as the test's process lives.
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let head = answer(stream).unwrap_or_default();
+                heard.lock().expect("whole").push(head);
+            }
+        });
+        Self { address, asked }
+    }
+
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("whole").clone()
+    }
+}
+
 // === functions ===
+
+/// Reads one request and answers it; its head.
+fn answer(mut stream: TcpStream) -> std::io::Result<String> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+        head += &line;
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let (status, body) =
+        if head.starts_with("POST ") && head.contains("/integrations/github/token ") {
+            ("200 OK", r#"{"token": "ghs_canary"}"#)
+        } else if head.contains(".git/") {
+            ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=git", "")
+        } else {
+            ("404 Not Found", "{}")
+        };
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )?;
+    Ok(head)
+}
 
 /// Waits until the worker has had the time to take what it wants: two heartbeats.
 fn wait_for_a_while(scene: &Scene, worker: &Running) {

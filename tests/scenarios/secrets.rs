@@ -12,6 +12,7 @@ use worker_server::Fault;
 use worker_tests::wait;
 
 use crate::{
+    pull::StandIn,
     scene::{BOUND, Scene, lines_of, script},
     stage::POOL,
 };
@@ -147,6 +148,101 @@ fn what_is_wrong_with_a_job_is_told_without_the_secrets_in_it() {
         canary.must_not_be_in(&scene.log(run));
     }
     canary.must_not_be_in(&worker.stderr());
+    canary.must_not_be_below(program.state_dir());
+}
+
+#[test]
+fn credentials_of_pull_steps_are_shown_to_their_servers_and_to_nobody_else() {
+    let canary = Canary::new("pull");
+    let scene = Scene::set();
+    scene.create_secret_block("vault", &canary.named("block"));
+    let servers = StandIn::start();
+    let (host, url) = (servers.address, format!("http://{}", servers.address));
+    let secret = canary.named("given");
+    let block = "{{ prefect.blocks.secret.vault }}";
+    let git = |inputs: Value| {
+        let mut all = json!({"repository": format!("{url}/code.git")});
+        let both = all.as_object_mut().expect("an object");
+        both.extend(inputs.as_object().expect("an object").clone());
+        json!({"prefect.deployments.steps.git_clone": all})
+    };
+    let s3 = |credentials: Value| {
+        json!({"prefect_aws.deployments.steps.pull_from_s3": {
+            "bucket": "code", "folder": "f", "credentials": credentials, "client_parameters": {"endpoint_url": url},
+        }})
+    };
+    let azure = |credentials: Value| {
+        json!({"prefect_azure.deployments.steps.pull_from_azure_blob_storage": {
+            "container": "code", "folder": "f", "credentials": credentials,
+        }})
+    };
+    let remote =
+        |inputs: Value| json!({"prefect.deployments.steps.pull_from_remote_storage": inputs});
+    let steps = [
+        git(json!({"access_token": secret})),
+        git(json!({"access_token": block})),
+        git(json!({"credentials": {"token": secret}})),
+        git(json!({"credentials": {"username": "u", "password": secret}})),
+        git(json!({"credentials": {"username": secret, "token": secret}})),
+        git(json!({"credentials": {"access_token": block}})),
+        git(json!({"repository": format!("http://u:{secret}@{host}/code.git")})),
+        git(json!({"repository": format!("http://{secret}@{host}/code.git")})),
+        git(json!({"repository": format!("http://u:{block}@{host}/code.git")})),
+        s3(
+            json!({"aws_access_key_id": "k", "aws_secret_access_key": secret, "aws_session_token": secret}),
+        ),
+        s3(json!({"aws_access_key_id": secret, "aws_secret_access_key": block})),
+        s3(json!({"minio_root_user": secret, "minio_root_password": secret})),
+        azure(
+            json!({"connection_string": format!("BlobEndpoint={url}/a;SharedAccessSignature=sv=1&sig={secret}")}),
+        ),
+        azure(json!({"account_url": format!("{url}/a?sig={secret}")})),
+        remote(
+            json!({"url": "s3://code/f", "key": "k", "secret": secret, "token": secret, "endpoint_url": url}),
+        ),
+        remote(json!({"url": format!("{url}/f?sig={secret}"), "headers": {"X-Key": secret}})),
+        json!({"prefect.deployments.steps.run_shell_script": {
+            "script": "printenv GIVEN\nls /no/such/directory", "env": {"GIVEN": block},
+        }}),
+    ];
+    let runs: Vec<String> = steps
+        .iter()
+        .enumerate()
+        .map(|(number, step)| {
+            let fields = json!({"pull_steps": [step], "job_variables": {"command": "true"}});
+            scene.run(&scene.deploy(&format!("pull-{number}"), &fields))
+        })
+        .collect();
+    let program = scene.worker();
+    let worker = program.start(&["--pool", POOL, "--log-level", "trace"]);
+    let mut on_command_lines = Vec::new();
+    for run in &runs {
+        wait::until("the flow run has crashed", BOUND, || {
+            on_command_lines.extend(canary.processes_with("cmdline"));
+            match scene.state(run).as_str() {
+                "Crashed" => Ok(()),
+                state => Err(format!("{state}: {}", worker.stderr())),
+            }
+        });
+        let message = scene.message(run);
+        assert!(message.contains("pull step"), "{message}");
+        canary.must_not_be_in(&message);
+        let states: Vec<String> = scene.history(run).iter().map(Value::to_string).collect();
+        canary.must_not_be_in(&states.join("\n"));
+        let log = wait::until("its log is sent", BOUND, || {
+            let log = scene.log(run);
+            if log.contains("failed") {
+                Ok(log)
+            } else {
+                Err(log)
+            }
+        });
+        canary.must_not_be_in(&log);
+    }
+    assert_eq!(on_command_lines, Vec::<String>::new());
+    assert!(servers.asked().len() > runs.len(), "{:?}", servers.asked());
+    canary.must_not_be_in(&worker.stderr());
+    canary.must_not_be_in(&worker.stdout());
     canary.must_not_be_below(program.state_dir());
 }
 

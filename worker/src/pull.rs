@@ -18,9 +18,12 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use worker_api::types::{Deployment, FlowRunId, LogEntry, LogLevel, PullStep};
+use worker_api::{
+    Client,
+    types::{Deployment, FlowRunId, LogEntry, LogLevel, PullStep},
+};
 use worker_config::{
-    DriverKind,
+    DriverKind, Secret,
     settings::{PullMode, Settings},
     template::Lookups,
 };
@@ -151,10 +154,35 @@ pub(crate) fn git_options(settings: &Settings) -> git::Options {
             whole: settings.pull.timeout,
         },
         certificates: settings.api.ssl_cert_file.clone(),
+        lfs: !skips_lfs(),
         ssh: ssh
             .filter(|words| !words.is_empty())
             .unwrap_or_else(|| vec!["ssh".to_owned()]),
     }
+}
+
+/// Asks Prefect Cloud for a token of its GitHub App. It is used by the steps that follow, and kept nowhere.
+pub(crate) async fn github_token(
+    client: &Client,
+    owner: &str,
+    repository: &str,
+) -> Result<Secret, String> {
+    if !client.is_cloud() {
+        return Err("the API is not a workspace of Prefect Cloud, which has the app".to_owned());
+    }
+    let asked = client.create_github_token(owner, repository).await;
+    asked.map_err(|error| {
+        format!(
+            "{}; check that the app may read the repository",
+            chain(&error)
+        )
+    })
+}
+
+/// Whether files in Git LFS are to stay there, as git-lfs is told.
+fn skips_lfs() -> bool {
+    let value = std::env::var("GIT_LFS_SKIP_SMUDGE").unwrap_or_default();
+    !matches!(value.as_str(), "" | "0" | "false")
 }
 
 /// On what terms blobs are fetched by whatever pulls.
@@ -189,6 +217,10 @@ impl Outside for Told<'_> {
         };
         let emitter = &self.services.emitter;
         emitter.pulled(self.id.0, self.deployment, &taken);
+    }
+
+    async fn github_token(&self, owner: &str, repository: &str) -> Result<Secret, String> {
+        github_token(&self.services.client, owner, repository).await
     }
 
     fn environment(&self, name: &str) -> Option<String> {

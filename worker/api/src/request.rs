@@ -43,6 +43,16 @@ pub(crate) struct Call {
     reads: bool,
     /// One of the names in the path cannot be part of one.
     impossible_name: bool,
+    root: Root,
+}
+
+/// What a path is below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Root {
+    /// The base URL.
+    Api,
+    /// The account, whose URL that of a workspace of Cloud begins with.
+    Account,
 }
 
 /// One try that did not succeed.
@@ -102,6 +112,7 @@ impl Call {
             impossible_name: segments
                 .iter()
                 .any(|segment| matches!(*segment, "." | "..")),
+            root: Root::Api,
         }
     }
 
@@ -122,6 +133,12 @@ impl Call {
     /// The same call with a query.
     pub(crate) fn query(mut self, query: impl Into<String>) -> Self {
         self.query = Some(query.into());
+        self
+    }
+
+    /// The same call to the account that the workspace is in.
+    pub(crate) fn of_account(mut self) -> Self {
+        self.root = Root::Account;
         self
     }
 
@@ -156,8 +173,12 @@ impl Call {
 
     fn url(&self, shared: &Shared) -> Url {
         let mut url = shared.base.clone();
+        let mut base = shared.base.path().trim_end_matches('/');
+        if self.root == Root::Account {
+            base = base.split("/workspaces/").next().unwrap_or(base);
+        }
         // The parts are encoded already and `%` is left alone, so nothing changes here.
-        let path = format!("{}{}", shared.base.path().trim_end_matches('/'), self.path);
+        let path = format!("{base}{}", self.path);
         url.set_path(&path);
         url.set_query(self.query.as_deref());
         url

@@ -5,6 +5,7 @@
 mod blocks;
 mod deployments;
 mod flow_runs;
+mod github;
 mod logs;
 mod server;
 mod work_pools;

@@ -1,50 +1,46 @@
-//! Runs one pull step and says how long it took and how much memory: the bench beside the reference uses it, and people may.
+//! Runs pull steps and says how long they took and how much memory: the bench beside the reference uses it, and people may.
 //!
-//! `cargo run -p worker-pull --example pull -- pull_from_s3 '{"bucket": "b", "folder": "f"}' DIRECTORY`
+//! `cargo run -p worker-pull --example pull -- STEPS DIRECTORY CACHE`, where STEPS is a file with a list of steps.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program")]
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{fs, path::Path, process::ExitCode, sync::Arc, time::Instant};
 
+use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
+use worker_config::{step_list, template::Lookups};
 use worker_pull::{
     Operation,
-    blob::{Source, Terms, download},
+    blob::Terms,
+    git::{Bounds, Git, Options, Patience},
+    steps::{Level, Outside, Pulled, Runner, Step},
 };
+
+struct Nobody;
+
+#[async_trait]
+impl Outside for Nobody {
+    async fn tell(&self, _level: Level, _message: String) {}
+
+    fn environment(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [step, inputs, directory] = arguments.as_slice() else {
-        eprintln!("usage: pull STEP INPUTS DIRECTORY");
+    let [steps, directory, cache] = arguments.as_slice() else {
+        eprintln!("usage: pull STEPS DIRECTORY CACHE");
         return ExitCode::from(2);
     };
-    let operation = Operation {
-        cancelled: CancellationToken::new(),
-        progress: Arc::new(|line| eprintln!("{line}")),
-    };
-    let started = std::time::Instant::now();
-    let source = serde_json::from_str(inputs)
-        .map_err(|error| error.to_string())
-        .and_then(|inputs| Source::from_step(step, &inputs).map_err(|error| error.to_string()));
-    let pulled = match source {
-        Ok(source) => download(
-            &operation,
-            &source,
-            Path::new(directory),
-            &Terms::of_process(),
-        )
-        .await
-        .map_err(|error| error.to_string()),
-        Err(error) => Err(error),
-    };
-    match pulled {
-        Ok(done) => {
+    let started = Instant::now();
+    match run(steps, Path::new(directory), Path::new(cache)).await {
+        Ok(pulled) => {
             let report = serde_json::json!({
                 "seconds": started.elapsed().as_secs_f64(),
                 "peak_kib": peak(),
-                "files": done.files,
-                "outputs": done.outputs,
+                "outputs": pulled.outputs,
             });
             println!("{report}");
             ExitCode::SUCCESS
@@ -56,9 +52,41 @@ async fn main() -> ExitCode {
     }
 }
 
+async fn run(steps: &str, directory: &Path, cache: &Path) -> Result<Pulled, String> {
+    let text = fs::read_to_string(steps).map_err(|error| error.to_string())?;
+    let written = step_list::parse(&text).map_err(|error| error.to_string())?;
+    let steps = written.iter().map(|step| Step::parse(step, false));
+    let steps: Vec<Step> = steps
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())?;
+    let git = Git::new(Options {
+        cache: cache.to_owned(),
+        bounds: Bounds::default(),
+        patience: Patience::default(),
+        certificates: None,
+        ssh: vec!["ssh".to_owned()],
+        lfs: true,
+    });
+    let runner = Runner {
+        git: &git.map_err(|error| error.to_string())?,
+        terms: &Terms::of_process(),
+        operation: &Operation {
+            cancelled: CancellationToken::new(),
+            progress: Arc::new(|line| eprintln!("{line}")),
+        },
+        outside: &Nobody,
+        lookups: &Lookups::default(),
+        shell: None,
+        base: directory,
+        workspace: directory,
+    };
+    let ran = runner.run(&steps).await;
+    ran.map_err(|failed| format!("{failed}: {}", failed.source))
+}
+
 /// The most memory that this process had, in KiB.
 fn peak() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))?;

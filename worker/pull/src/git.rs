@@ -14,6 +14,7 @@ mod duplex;
 mod error;
 mod export;
 mod http;
+mod lfs;
 mod mirror;
 mod progress;
 mod submodules;
@@ -40,6 +41,7 @@ use self::{
     cache::{Cache, Slot},
     context::Context,
     export::Export,
+    lfs::{Lfs, Pointer},
     mirror::{Looked, Name, Server, Wanted},
 };
 use crate::{Operation, Retry};
@@ -51,6 +53,7 @@ pub struct Git {
     client: reqwest::Client,
     ssh: Arc<[String]>,
     patience: Patience,
+    lfs: bool,
 }
 
 /// What [`Git`] is made from.
@@ -66,6 +69,8 @@ pub struct Options {
     pub certificates: Option<PathBuf>,
     /// The program that is `ssh`, and what it is always given.
     pub ssh: Vec<String>,
+    /// Whether files in Git LFS are fetched; else their pointers stay in their places.
+    pub lfs: bool,
 }
 
 /// How long a fetch may take.
@@ -148,12 +153,14 @@ impl Git {
             patience,
             certificates,
             ssh,
+            lfs,
         } = options;
         Ok(Self {
             cache: Cache::new(cache, bounds),
             client: client::build(certificates.as_deref())?,
             ssh: ssh.into(),
             patience,
+            lfs,
         })
     }
 
@@ -406,6 +413,7 @@ impl Fetch<'_> {
             directories: self.directories,
         };
         export.make(self.into)?;
+        self.fill_pointers(source)?;
         if !cached && !self.context.address.is_local() {
             self.git.cache.sweep();
         }
@@ -414,6 +422,37 @@ impl Fetch<'_> {
             cached,
             submodules: 0,
         })
+    }
+}
+
+// === Git LFS ===
+
+impl Fetch<'_> {
+    /// Puts files in the places of pointers to them.
+    fn fill_pointers(&self, source: &Repository) -> Result<(), GitError> {
+        let context = &self.context;
+        let clone = Repository::open(self.into);
+        let pointers = clone.and_then(|clone| Pointer::find_in(&clone));
+        let pointers =
+            pointers.map_err(|source| context.failed("look for Git LFS in", Some(source)))?;
+        if pointers.is_empty() {
+            return Ok(());
+        }
+        if !self.git.lfs {
+            let count = pointers.len();
+            let line = format!("{count} files of {} are left in Git LFS", context.address);
+            (context.operation.progress)(line);
+            return Ok(());
+        }
+        let slot = self.git.cache.slot(&context.address, "-lfs")?;
+        slot.lock(context, true)?;
+        let kept = slot.path.join("lfs");
+        let lfs = Lfs {
+            context,
+            clone: self.into,
+            kept: &kept,
+        };
+        lfs.fill(&pointers, source)
     }
 }
 

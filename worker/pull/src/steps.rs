@@ -4,6 +4,7 @@
 //! here is left to the job, which runs any importable Python function as a step.
 
 mod action;
+mod github;
 mod runner;
 mod shell;
 mod words;
@@ -37,6 +38,8 @@ enum Sort {
     PullWithBlock,
     PipInstallRequirements,
     RunShellScript,
+    /// The script that asks Prefect Cloud for a token of its GitHub App: asked for here, and no program is started.
+    GithubToken,
 }
 
 /// Why a step is left to the job.
@@ -114,7 +117,7 @@ impl Sort {
             Self::PullFromRemoteStorage => "pull_from_remote_storage",
             Self::PullWithBlock => "pull_with_block",
             Self::PipInstallRequirements => "pip_install_requirements",
-            Self::RunShellScript => "run_shell_script",
+            Self::RunShellScript | Self::GithubToken => "run_shell_script",
         }
     }
 
@@ -138,7 +141,7 @@ impl Sort {
             Self::PullFromRemoteStorage => return None,
             Self::PullWithBlock => &["block_type_slug", "block_document_name"],
             Self::PipInstallRequirements => &["directory", "requirements_file", "stream_output"],
-            Self::RunShellScript => &[
+            Self::RunShellScript | Self::GithubToken => &[
                 "script",
                 "directory",
                 "env",
@@ -181,6 +184,12 @@ impl Step {
         for about in ABOUT {
             inputs.shift_remove(about);
         }
+        let sort = match sort {
+            Sort::RunShellScript if github::Repository::asked_for(&inputs).is_some() => {
+                Sort::GithubToken
+            }
+            sort => sort,
+        };
         if let Some(known) = sort.inputs()
             && let Some(input) = inputs.keys().find(|input| !known.contains(&input.as_str()))
         {
@@ -225,7 +234,8 @@ impl Step {
 
     /// Whether it puts files into the directory that it runs in.
     fn writes(&self) -> bool {
-        !matches!(self.sort, Sort::SetWorkingDirectory) && !self.sort.needs_interpreter()
+        !matches!(self.sort, Sort::SetWorkingDirectory | Sort::GithubToken)
+            && !self.sort.needs_interpreter()
     }
 
     /// What it asks the environment for.

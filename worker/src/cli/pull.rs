@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use worker_api::{Client, types::BlockDocumentId};
 use worker_config::{
-    step_list,
+    Secret, step_list,
     template::{Lookups, References},
 };
 use worker_pull::{
@@ -41,12 +41,23 @@ struct Wanted {
 }
 
 /// People, who watch.
-struct Told(Out);
+struct Told<'a> {
+    context: &'a Context,
+    out: Out,
+}
 
 #[async_trait]
-impl Outside for Told {
+impl Outside for Told<'_> {
     async fn tell(&self, _level: Level, message: String) {
-        self.0.notice(&message);
+        self.out.notice(&message);
+    }
+
+    async fn github_token(&self, owner: &str, repository: &str) -> Result<Secret, String> {
+        let api = self.context.api(None).await;
+        let api = api.map_err(|error| format!("{error:#}"))?;
+        let token = pull::github_token(&api.client, owner, repository).await;
+        api.end().await;
+        token
     }
 
     fn environment(&self, name: &str) -> Option<String> {
@@ -130,7 +141,7 @@ async fn run(
         git: &Git::new(pull::git_options(&context.settings))?,
         terms: &pull::terms(&context.settings),
         operation: &operation,
-        outside: &Told(out),
+        outside: &Told { context, out },
         lookups,
         shell: Some(&shell),
         base,

@@ -306,6 +306,28 @@ async fn labels_infrastructure_and_leases_are_written() {
 }
 
 #[tokio::test]
+async fn a_github_token_is_asked_of_the_account_and_no_error_quotes_the_answer() {
+    let server = TestServer::start([
+        Reply::json(200, &json!({ "token": "ghs_canary" })),
+        Reply::json(200, &json!({ "tokens": "ghs_canary" })),
+    ])
+    .await;
+    let client = server.client();
+    let token = client.create_github_token("owner", "repo").await.unwrap();
+    assert_eq!(token.expose(), "ghs_canary");
+    assert_eq!(
+        calls(&server.asked())[0],
+        call(
+            "POST /integrations/github/token",
+            json!({ "owner": "owner", "repository": "repo" })
+        )
+    );
+    let error = client.create_github_token("owner", "repo").await;
+    let error = error.unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+}
+
+#[tokio::test]
 async fn a_lease_that_has_ended_is_not_found() {
     let server = TestServer::start([Reply::detail(410, "Lease not found")]).await;
     let lease = server

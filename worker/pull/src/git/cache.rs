@@ -151,10 +151,13 @@ fn last_used(mirror: &Path) -> SystemTime {
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// Nearly all of a mirror is in its packs.
+/// Nearly all of a mirror is in its packs, and of what is kept of Git LFS in its files.
 fn size_of(mirror: &Path) -> u64 {
-    let files = fs::read_dir(mirror.join("objects/pack"));
-    let sizes = files.into_iter().flatten().flatten();
+    let directories = [mirror.join("objects/pack"), mirror.join("lfs")];
+    let files = directories
+        .into_iter()
+        .filter_map(|one| fs::read_dir(one).ok());
+    let sizes = files.flatten().flatten();
     sizes
         .filter_map(|file| file.metadata().ok())
         .map(|file| file.len())

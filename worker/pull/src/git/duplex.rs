@@ -39,7 +39,17 @@ struct Program {
 // === impl Duplex ===
 
 impl Duplex {
+    /// The connection that a repository is fetched over.
     pub(super) fn open(context: &Arc<Context>) -> io::Result<Self> {
+        Self::ask(context, "git-upload-pack", "")
+    }
+
+    /// What asks a server of ssh for leave to fetch files from its Git LFS.
+    pub(super) fn lfs(context: &Arc<Context>) -> io::Result<Self> {
+        Self::ask(context, "git-lfs-authenticate", " download")
+    }
+
+    fn ask(context: &Arc<Context>, program: &str, rest: &str) -> io::Result<Self> {
         match &context.address.place {
             Place::Ssh {
                 user,
@@ -54,7 +64,7 @@ impl Duplex {
                     Some(user) => format!("{user}@{host}"),
                     None => host.clone(),
                 });
-                arguments.push(format!("git-upload-pack {}", quoted(path)));
+                arguments.push(format!("{program} {}{rest}", quoted(path)));
                 Self::run(context, &arguments)
             }
             Place::Git { host, port, path } => Self::connect(context, host, *port, path),

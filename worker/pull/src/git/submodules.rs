@@ -93,3 +93,6 @@ fn urls(clone: &Repository) -> Result<Vec<(String, String)>, git2::Error> {
     }
     Ok(urls)
 }
+
+#[cfg(test)]
+mod tests;

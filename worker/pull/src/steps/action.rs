@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use worker_config::template::{Lookups, TemplateError, block_type, expand_once};
 
-use super::{Sort, Step, shell::Script};
+use super::{Sort, Step, github, shell::Script};
 use crate::{
     blob::{Source, SourceError},
     git::{self, Address, AddressError, Credentials, CredentialsError, Reference},
@@ -18,6 +18,7 @@ pub(super) enum Action {
     Clone(git::Request, String),
     Download(Box<Source>),
     Run(Script),
+    AskForToken(github::Repository),
     Install {
         directory: Option<PathBuf>,
         requirements: String,
@@ -153,6 +154,9 @@ pub(super) fn of(
                 .to_owned(),
             shown: inputs.flag("stream_output")?.unwrap_or(true),
         }),
+        Sort::GithubToken => github::Repository::asked_for(&inputs.0)
+            .map(Action::AskForToken)
+            .ok_or(InputError::Missing("script")),
         Sort::RunShellScript => Ok(Action::Run(Script {
             text: match inputs.find("script") {
                 Some(Value::String(empty)) if empty.is_empty() => String::new(),

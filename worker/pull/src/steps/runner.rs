@@ -9,11 +9,12 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
-use worker_config::template::Lookups;
+use worker_config::{Secret, template::Lookups};
 
 use super::{
     InputError, Step,
     action::{self, Action},
+    github,
     shell::{self, Shell, Show, Written},
 };
 use crate::{
@@ -31,6 +32,12 @@ pub trait Outside: Send + Sync {
     /// A step was taken, well or not; its place in the list is counted from 0.
     fn taken(&self, index: usize, well: bool) {
         let _ = (index, well);
+    }
+
+    /// Asks Prefect Cloud for a token of its GitHub App; the error says why there is none.
+    async fn github_token(&self, owner: &str, repository: &str) -> Result<Secret, String> {
+        let _ = (owner, repository);
+        Err("there is no API of Prefect Cloud to ask".to_owned())
     }
 
     /// What `{{ $NAME }}` is.
@@ -148,6 +155,14 @@ pub enum StepError {
         /// What it wrote.
         stderr: String,
     },
+    /// A token of Prefect Cloud's GitHub App.
+    #[error("no GitHub token for {repository}: {reason}")]
+    Token {
+        /// Owner and name.
+        repository: String,
+        /// Why not.
+        reason: String,
+    },
     /// A line of a script that is no line.
     #[error("a quotation in the script has no end")]
     Quote,
@@ -164,6 +179,8 @@ struct Place<'a> {
     runner: &'a Runner<'a>,
     cwd: PathBuf,
     pulled: Pulled,
+    /// What steps were given that nobody may see.
+    tokens: Vec<String>,
 }
 
 // === impl Runner ===
@@ -183,6 +200,7 @@ impl Runner<'_> {
             runner: self,
             cwd: self.base.to_owned(),
             pulled: Pulled::default(),
+            tokens: Vec::new(),
         };
         for (index, step) in steps.iter().enumerate() {
             let name = step.name();
@@ -193,7 +211,7 @@ impl Runner<'_> {
             taken.map_err(|source| StepFailed {
                 step: name,
                 index,
-                source: self.masked(source),
+                source: place.masked(source),
             })?;
             self.tell(format!("Deployment step '{name}' completed successfully"))
                 .await;
@@ -209,22 +227,6 @@ impl Runner<'_> {
 
     async fn tell(&self, message: String) {
         self.outside.tell(Level::Info, message).await;
-    }
-
-    /// What a program wrote may have a secret in it that it was given.
-    fn masked(&self, error: StepError) -> StepError {
-        match error {
-            StepError::Exit {
-                program,
-                code,
-                stderr,
-            } => StepError::Exit {
-                program,
-                code,
-                stderr: mask(&stderr, &secrets(self.lookups)),
-            },
-            error => error,
-        }
     }
 }
 
@@ -302,6 +304,7 @@ impl Place<'_> {
                 done.directory = Some(fetched.directory);
                 Value::Object(fetched.outputs)
             }
+            Action::AskForToken(repository) => self.ask_for_token(repository).await?,
             Action::Run(script) => {
                 let shell = self.shell()?;
                 let written = self
@@ -334,6 +337,24 @@ impl Place<'_> {
         })
     }
 
+    /// Gives what the program would have written, and remembers to show it to nobody.
+    async fn ask_for_token(&mut self, repository: github::Repository) -> Result<Value, StepError> {
+        let github::Repository { owner, name } = repository;
+        let Runner {
+            outside, operation, ..
+        } = *self.runner;
+        let asking = outside.github_token(&owner, &name);
+        let asked = operation.cancelled.run_until_cancelled(asking).await;
+        let token = asked
+            .ok_or(Interrupted)?
+            .map_err(|reason| StepError::Token {
+                repository: format!("{owner}/{name}"),
+                reason,
+            })?;
+        self.tokens.push(token.expose().to_owned());
+        Ok(json!({"stdout": token.expose(), "stderr": ""}))
+    }
+
     fn programs<'a>(&'a self, directory: &'a Path, show: &'a Show<'a>) -> shell::Terms<'a> {
         shell::Terms {
             operation: self.runner.operation,
@@ -349,10 +370,34 @@ impl Place<'_> {
         })
     }
 
+    /// What a program wrote may have a secret in it that it was given.
+    fn masked(&self, error: StepError) -> StepError {
+        match error {
+            StepError::Exit {
+                program,
+                code,
+                stderr,
+            } => StepError::Exit {
+                program,
+                code,
+                stderr: mask(&stderr, &self.secrets()),
+            },
+            error => error,
+        }
+    }
+
+    /// What no line of a log may show, the longest first.
+    fn secrets(&self) -> Vec<String> {
+        let mut found = secrets(self.runner.lookups);
+        found.extend(self.tokens.iter().cloned());
+        found.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        found
+    }
+
     /// Does work whose lines go to the log, secrets masked.
     async fn showing<T>(&self, shown: bool, work: impl AsyncFnOnce(&Show<'_>) -> T) -> T {
         let (lines_tx, mut lines_rx) = mpsc::channel::<String>(MOST_WAITING);
-        let secrets: Arc<[String]> = secrets(self.runner.lookups).into();
+        let secrets: Arc<[String]> = self.secrets().into();
         let show = move |line: &str| {
             if shown {
                 drop(lines_tx.try_send(mask(line, &secrets)));
@@ -436,7 +481,7 @@ impl StepError {
 
 // === functions ===
 
-/// Every text in the blocks that were looked up, the longest first.
+/// Every text in the blocks that were looked up.
 fn secrets(lookups: &Lookups) -> Vec<String> {
     fn collect(value: &Value, found: &mut Vec<String>) {
         match value {
@@ -454,7 +499,6 @@ fn secrets(lookups: &Lookups) -> Vec<String> {
     for field in blocks.flatten().flat_map(Map::values) {
         collect(field, &mut found);
     }
-    found.sort_by_key(|text| std::cmp::Reverse(text.len()));
     found
 }
 

@@ -155,7 +155,7 @@ async fn ours(world: &World, place: &Path, case: &Case) -> std::result::Result<R
     };
     let shell = Shell {
         environment: environment.clone(),
-        python: Some(world.python()),
+        python: Some(world::python()),
     };
     let runner = Runner {
         git: &world.git,

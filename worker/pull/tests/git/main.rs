@@ -13,6 +13,7 @@
 mod faults;
 mod http;
 mod leaks;
+mod lfs;
 mod local;
 mod repository;
 mod server;

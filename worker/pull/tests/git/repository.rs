@@ -38,6 +38,7 @@ pub(crate) struct Scene {
     pub(crate) bounds: Bounds,
     pub(crate) certificates: Option<PathBuf>,
     pub(crate) ssh: Vec<String>,
+    pub(crate) lfs: bool,
     pub(crate) operation: Operation,
     pub(crate) said: Arc<Mutex<Vec<String>>>,
 }
@@ -62,6 +63,7 @@ impl Scene {
             bounds: Bounds::default(),
             certificates: None,
             ssh: vec!["ssh".to_owned()],
+            lfs: true,
             operation: Operation {
                 cancelled: CancellationToken::new(),
                 progress: Arc::new(move |line| heard.lock().unwrap().push(line)),
@@ -91,6 +93,7 @@ impl Scene {
             patience: self.patience,
             certificates: self.certificates.clone(),
             ssh: self.ssh.clone(),
+            lfs: self.lfs,
         })
         .unwrap()
     }

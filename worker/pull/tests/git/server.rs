@@ -34,6 +34,9 @@ pub(crate) struct Front {
     pub(crate) breaks_off_after: Option<usize>,
     /// Packs pause for ever after so many bytes.
     pub(crate) stalls_after: Option<usize>,
+    /// The files in Git LFS, by their hashes, and the server that has them if it is another one.
+    pub(crate) lfs: std::collections::BTreeMap<String, Vec<u8>>,
+    pub(crate) lfs_at: Option<String>,
     /// So many packs are spoiled like that; all when there is no number.
     pub(crate) spoils: Option<usize>,
 }
@@ -225,6 +228,14 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         return (StatusCode::UNAUTHORIZED, asks).into_response();
     }
     let body = to_bytes(body, usize::MAX).await.unwrap();
+    let host = text(header::HOST).unwrap_or_default();
+    if parts.uri.path().ends_with("/info/lfs/objects/batch") {
+        let base = front.lfs_at.unwrap_or_else(|| format!("http://{host}"));
+        return batch(&front.lfs, &base, &body);
+    }
+    if let Some(oid) = parts.uri.path().strip_prefix("/lfs/") {
+        return front.lfs[oid].clone().into_response();
+    }
     let root = shared.root.clone();
     let method = parts.method.to_string();
     let query = parts.uri.query().unwrap_or_default().to_owned();
@@ -247,6 +258,27 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         None => Body::from(body),
     };
     (status, headers, body).into_response()
+}
+
+/// Answers as a server of Git LFS does.
+fn batch(files: &std::collections::BTreeMap<String, Vec<u8>>, base: &str, body: &[u8]) -> Response {
+    if files.is_empty() {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let asked: serde_json::Value = serde_json::from_slice(body).unwrap();
+    let objects = asked["objects"].as_array().unwrap().iter().map(|object| {
+        let oid = object["oid"].as_str().unwrap();
+        if files.contains_key(oid) {
+            let download = serde_json::json!({"href": format!("{base}/lfs/{oid}")});
+            serde_json::json!({"oid": oid, "actions": {"download": download}})
+        } else {
+            let error = serde_json::json!({"code": 404, "message": "Object does not exist"});
+            serde_json::json!({"oid": oid, "error": error})
+        }
+    });
+    let objects: Vec<_> = objects.collect();
+    let answer = serde_json::json!({"transfer": "basic", "objects": objects});
+    answer.to_string().into_response()
 }
 
 struct Asked {

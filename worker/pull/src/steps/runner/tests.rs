@@ -15,6 +15,13 @@ impl Outside for Log {
         self.0.lock().expect("no test panics here").push(message);
     }
 
+    async fn github_token(&self, owner: &str, repository: &str) -> Result<Secret, String> {
+        match owner {
+            "owner" => Ok(Secret::new(format!("ghs_of_{repository}"))),
+            _ => Err("the app is not installed".to_owned()),
+        }
+    }
+
     fn environment(&self, name: &str) -> Option<String> {
         (name == "WHO").then(|| "me".to_owned())
     }
@@ -53,6 +60,16 @@ impl Scene {
         steps: Value,
         cancelled: CancellationToken,
     ) -> Result<Pulled, StepFailed> {
+        self.run_as(steps, cancelled, None).await
+    }
+
+    /// The same with another interpreter than the machine's.
+    async fn run_as(
+        &self,
+        steps: Value,
+        cancelled: CancellationToken,
+        python: Option<PathBuf>,
+    ) -> Result<Pulled, StepFailed> {
         let Value::Array(steps) = steps else {
             unreachable!()
         };
@@ -71,6 +88,7 @@ impl Scene {
             patience: git::Patience::default(),
             certificates: None,
             ssh: vec!["ssh".to_owned()],
+            lfs: true,
         });
         let path = std::env::var("PATH").unwrap_or_default();
         let runner = Runner {
@@ -88,7 +106,7 @@ impl Scene {
             lookups: &self.lookups,
             shell: Some(&Shell {
                 environment: BTreeMap::from([("PATH".to_owned(), path)]),
-                python: None,
+                python,
             }),
             base: &self.path("base"),
             workspace: &self.path("workspace"),
@@ -221,4 +239,68 @@ async fn a_script_ends_with_all_that_it_started_when_the_steps_are_ended() {
     };
     let gone = tokio::time::timeout(std::time::Duration::from_mins(1), gone).await;
     gone.expect("what the script started is gone");
+}
+
+#[tokio::test]
+async fn a_token_of_the_github_app_is_asked_for_and_no_program_is_started() {
+    let scene = Scene::new();
+    let ask = "uv tool run prefect-cloud github token owner/repo";
+    let pulled = scene
+        .run(json!([
+            {"run_shell_script": {"id": "token", "script": ask}},
+            {"run_shell_script": {"script": "echo {{ token.stdout }}"}},
+        ]))
+        .await
+        .expect("nothing has to be installed for it");
+    assert_eq!(pulled.outputs["token"]["stdout"], "ghs_of_repo");
+    let log = scene.log.0.lock().expect("no test panics here").join("\n");
+    assert!(log.contains("***") && !log.contains("ghs_of"), "{log}");
+    let refused = scene
+        .run(json!([{"run_shell_script": {"script": "prefect-cloud github token other/repo"}}]))
+        .await
+        .expect_err("there is none");
+    assert_eq!(
+        refused.source.to_string(),
+        "no GitHub token for other/repo: the app is not installed"
+    );
+}
+
+#[tokio::test]
+async fn an_installer_that_is_cancelled_ends_with_all_it_started() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let scene = Scene::new();
+    let mark = format!("{}.314159", std::process::id());
+    let python = scene.path("workspace/python");
+    let text = format!("#!/bin/sh\nsleep {mark} &\ntouch begun\nsleep {mark}\n");
+    fs::write(&python, text).expect("a file");
+    fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    fs::write(scene.path("workspace/requirements.txt"), "").expect("a file");
+    let sleeps = || {
+        let processes = fs::read_dir("/proc").expect("procfs").flatten();
+        let mut lines = processes.filter_map(|one| fs::read(one.path().join("cmdline")).ok());
+        lines.any(|line| String::from_utf8_lossy(&line).contains(&mark))
+    };
+    let cancelled = CancellationToken::new();
+    let installing = scene.run_as(
+        json!([{"pip_install_requirements": {}}]),
+        cancelled.clone(),
+        Some(python),
+    );
+    let cancelling = async {
+        while !scene.path("workspace/begun").exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        cancelled.cancel();
+    };
+    let (failed, ()) = tokio::join!(installing, cancelling);
+    let error = failed.expect_err("it was cancelled").source;
+    assert!(matches!(error, StepError::Interrupted(_)), "{error}");
+    let gone = async {
+        while sleeps() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let gone = tokio::time::timeout(std::time::Duration::from_secs(20), gone).await;
+    assert!(gone.is_ok(), "something of it is left");
 }

@@ -104,6 +104,7 @@ impl World {
             patience: Patience::default(),
             certificates: closed.certificate.clone(),
             ssh: vec!["ssh".to_owned()],
+            lfs: true,
         });
         Self {
             git: git.expect("the certificate can be read"),
@@ -162,7 +163,7 @@ impl World {
         let certificate = self.root.path().join("tls.crt");
         BTreeMap::from(
             [
-                ("PATH", format!("{}:{path}", self.bin().display())),
+                ("PATH", format!("{}:{path}", reference("bin").display())),
                 ("HOME", home.display().to_string()),
                 ("LANG", "C.UTF-8".to_owned()),
                 ("CASE", "corpus".to_owned()),
@@ -187,20 +188,11 @@ impl World {
         )
     }
 
-    fn bin(&self) -> PathBuf {
-        reference("bin")
-    }
-
-    /// The interpreter that has the reference in it.
-    pub(super) fn python(&self) -> PathBuf {
-        self.bin().join("python")
-    }
-
     /// Runs every case by the reference.
     pub(super) async fn reference(&self, cases: Vec<Value>) -> BTreeMap<String, Theirs> {
         let order = json!({"blocks": self.blocks(), "variables": variables(), "cases": cases});
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/servers/steps.py");
-        let mut child = tokio::process::Command::new(self.python())
+        let mut child = tokio::process::Command::new(python())
             .arg(script)
             .env_clear()
             .envs(self.environment())
@@ -288,6 +280,11 @@ fn write(root: &Path, path: &str, text: &str) {
     let path = root.join(path);
     fs::create_dir_all(path.parent().expect("below")).expect("a directory");
     fs::write(path, text).expect("a file");
+}
+
+/// The interpreter that has the reference in it.
+pub(super) fn python() -> PathBuf {
+    reference("bin/python")
 }
 
 fn reference(path: &str) -> PathBuf {
@@ -388,6 +385,15 @@ async fn stores() -> (Server, Server) {
             ("m/sub/", b""),
             ("m/sub/a", b"a"),
             ("m/empty/", b""),
+        ],
+    )
+    .await;
+    s3.fill_bucket(
+        "odd",
+        &[
+            ("p/a//b.py", b"b"),
+            ("p/./c.py", b"c"),
+            ("p/d/./e.py", b"e"),
         ],
     )
     .await;
