@@ -51,11 +51,6 @@ fn types_that_are_not_served_are_named_with_those_that_are() {
     let scene = Scene::without_pool();
     for (pool, kind, said) in [
         (
-            "boxes",
-            "kubernetes",
-            "error: work pools of type 'kubernetes' are not served by this release yet; it serves 'process' and 'docker'",
-        ),
-        (
             "agents",
             "prefect-agent",
             "error: work pool 'agents': work pool type 'prefect-agent' is not served by this worker; it serves process, docker and kubernetes",

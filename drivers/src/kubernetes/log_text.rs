@@ -30,6 +30,8 @@ pub(super) struct LogText {
     raw: Vec<u8>,
     /// Whether an entry has begun.
     is_open: bool,
+    /// Whether it is none of the container's: a node that cannot read a log says so in its place.
+    is_foreign: bool,
     /// How much of it there was.
     length: usize,
     /// Its number, as the cursor counts.
@@ -104,8 +106,11 @@ impl LogText {
                     self.begin(stamp);
                     return Some(after);
                 }
-                // A text without a stamp is not one of the container's: it belongs to what was before.
-                None => self.is_open = true,
+                // Where a runtime may have cut and has not, the line goes on.
+                None => {
+                    self.is_foreign = self.is_foreign || !is_cut;
+                    self.is_open = true;
+                }
             }
         }
         let until_cut = CUT - self.length % CUT;
@@ -115,7 +120,8 @@ impl LogText {
             None => (piece, None),
         };
         self.length += text.len();
-        if self.last > self.told {
+        let is_wanted = self.last > self.told && !self.is_foreign;
+        if is_wanted {
             self.line.extend_from_slice(text);
         }
         if end.is_none() && self.line.len() >= LONGEST_ENTRY {
@@ -125,8 +131,9 @@ impl LogText {
         match end {
             Some(after) => {
                 self.is_open = false;
+                self.is_foreign = false;
                 self.length = 0;
-                if self.last > self.told {
+                if is_wanted {
                     self.tell(self.last);
                 }
                 Some(after)
