@@ -2,16 +2,22 @@
 //!
 //! `WORKER_TEST_DOCKER_HOST` says where the engine is; `tests/docker/engine start` starts one. One test needs a real Prefect as well.
 
+mod beside;
+#[path = "../live/matrix/compare.rs"]
+mod compare;
 mod endings;
 mod flow_image;
 mod gate;
 mod helper;
 mod kills;
+mod left_behind;
 mod outages;
 mod own_engine;
 mod prefect;
 mod secrets;
 mod stage;
+#[path = "../live/story.rs"]
+mod story;
 
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_worker-under-test");
