@@ -95,6 +95,10 @@ pub struct ApiSettings {
 
 /// What to poll and how.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch that people know by its name"
+)]
 pub struct WorkerSettings {
     /// The work pool.
     pub pool: Option<String>,
