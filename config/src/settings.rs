@@ -44,6 +44,8 @@ pub struct Settings {
     pub process: ProcessSettings,
     /// Docker containers.
     pub docker: DockerSettings,
+    /// Kubernetes Jobs.
+    pub kubernetes: KubernetesSettings,
     /// How code gets to jobs.
     pub pull: PullSettings,
     /// What a job may ask for.
@@ -198,6 +200,15 @@ pub struct DockerSettings {
     pub keep_failed: Duration,
     /// Whether workspaces are mounted from this machine instead of copied in.
     pub bind_workspace: bool,
+}
+
+/// Kubernetes Jobs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KubernetesSettings {
+    /// The image of this worker that an init container pulls code with. None: jobs pull for themselves.
+    pub pull_image: Option<String>,
+    /// Whether the worker's credentials reach jobs, in a Secret of each job's own. Otherwise jobs have them from elsewhere.
+    pub pass_credentials: bool,
 }
 
 /// How code gets to jobs.

@@ -124,8 +124,7 @@ const NOTICES: usize = 1024;
 impl KubernetesOptions {
     /// The usual: what the reference's settings, and a `kubectl` with the same environment, would have.
     pub fn from_environment(default_image: String, environment: &BTreeMap<String, String>) -> Self {
-        let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-        let namespaces = set("PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES");
+        let namespaces = environment.get("PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES");
         let namespaces = namespaces.into_iter().flat_map(|list| list.split(','));
         let namespaces = namespaces
             .map(|name| name.trim().trim_matches(['[', ']', '"', '\'']).to_owned())
@@ -134,7 +133,7 @@ impl KubernetesOptions {
             settings: KubernetesSettings {
                 default_image,
                 credentials: Credentials::find(environment),
-                pull_image: set("WORKER_KUBERNETES_PULL_IMAGE").cloned().map(PullImage),
+                pull_image: None,
             },
             access: Access::find(environment),
             namespaces: namespaces.collect(),

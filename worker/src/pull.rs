@@ -73,12 +73,11 @@ pub(crate) struct Puller {
     environment: Environment,
     /// Who runs pull steps, where no job variable says it.
     pub(crate) mode: PullMode,
+    /// Whether there is an image for an init container of a Kubernetes job that pulls.
+    has_image: bool,
     /// How long the steps of a flow run may take together.
     timeout: Duration,
 }
-
-/// The setting that names the image of init containers that pull (`worker_drivers::kubernetes`).
-const PULL_IMAGE: &str = "WORKER_KUBERNETES_PULL_IMAGE";
 
 /// Lines of progress that wait to be sent. They are said at most every few seconds.
 const MOST_WAITING: usize = 64;
@@ -122,6 +121,7 @@ impl Puller {
             python: settings.process.python.clone(),
             environment: Environment(texts.collect()),
             mode: settings.pull.mode,
+            has_image: settings.kubernetes.pull_image.is_some(),
             timeout: settings.pull.timeout,
         })
     }
@@ -259,7 +259,12 @@ pub(crate) struct Asked<'a> {
 }
 
 /// Where the code of a deployment would be, as far as that can be said without getting it.
-pub(crate) fn foresee(deployment: &Deployment, kind: DriverKind, job: &Resolved) -> Code {
+pub(crate) fn foresee(
+    deployment: &Deployment,
+    settings: &Settings,
+    kind: DriverKind,
+    job: &Resolved,
+) -> Code {
     let inside = kind != DriverKind::Process;
     let engine = job.reporter == Reporter::Engine;
     let delegated = job.command.is_some() && engine;
@@ -267,7 +272,7 @@ pub(crate) fn foresee(deployment: &Deployment, kind: DriverKind, job: &Resolved)
     let written: Vec<_> = written.filter(|(_, step)| !step.is_empty()).collect();
     match Outlook::of(deployment, inside, delegated).judge(job.wish) {
         Verdict::Worker if kind == DriverKind::Kubernetes => {
-            if std::env::var_os(PULL_IMAGE).is_some() && parse(&written, false).is_ok() {
+            if settings.kubernetes.pull_image.is_some() && parse(&written, false).is_ok() {
                 Code::Brought
             } else {
                 Code::LeftToJob
@@ -284,10 +289,11 @@ pub(crate) fn foresee(deployment: &Deployment, kind: DriverKind, job: &Resolved)
 
 /// Why no init container of a Kubernetes job can get the code; none: one can.
 fn cannot_be_brought(services: &Services, deployment: &Deployment) -> Option<String> {
-    if !services.puller.environment.0.contains_key(PULL_IMAGE) {
-        return Some(format!(
-            "no image is configured for an init container that would ({PULL_IMAGE})"
-        ));
+    if !services.puller.has_image {
+        return Some(
+            "no image is configured for an init container that would (kubernetes.pull_image)"
+                .to_owned(),
+        );
     }
     let written = deployment.pull_steps.iter().flatten().enumerate();
     let written: Vec<_> = written.filter(|(_, step)| !step.is_empty()).collect();

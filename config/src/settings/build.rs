@@ -11,8 +11,9 @@ use std::{
 use url::Url;
 
 use super::{
-    ApiSettings, DiskFloor, DockerSettings, LoggingSettings, Notes, ProcessSettings, PullMode,
-    PullSettings, ServerSettings, Settings, Sources, StatusSettings, WorkerSettings,
+    ApiSettings, DiskFloor, DockerSettings, KubernetesSettings, LoggingSettings, Notes,
+    ProcessSettings, PullMode, PullSettings, ServerSettings, Settings, Sources, StatusSettings,
+    WorkerSettings,
     layers::Layers,
     prefect::PrefectSettings,
     read::{self, Reader},
@@ -51,6 +52,7 @@ pub(super) fn settings(
         server: server(&mut reader, sources),
         process: process(&mut reader),
         docker: docker(&mut reader),
+        kubernetes: kubernetes(&mut reader),
         pull: pull(&mut reader),
         policy: policy(&mut reader),
         api,
@@ -254,6 +256,17 @@ fn docker(reader: &mut Reader<'_>) -> DockerSettings {
         bind_workspace: reader
             .find("docker.bind_workspace", read::flag)
             .unwrap_or(false),
+    }
+}
+
+fn kubernetes(reader: &mut Reader<'_>) -> KubernetesSettings {
+    KubernetesSettings {
+        pull_image: reader
+            .find("kubernetes.pull_image", read::optional_text)
+            .flatten(),
+        pass_credentials: reader
+            .find("kubernetes.pass_credentials", read::flag)
+            .unwrap_or(true),
     }
 }
 

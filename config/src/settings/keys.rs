@@ -69,6 +69,8 @@ pub(super) const KEYS: &[Key] = &[
     ours("docker.hide_environment"),
     ours("docker.keep_failed"),
     ours("docker.bind_workspace"),
+    ours("kubernetes.pull_image"),
+    ours("kubernetes.pass_credentials"),
     ours("pull.mode"),
     ours("pull.workspaces"),
     ours("pull.disk_floor"),

@@ -51,7 +51,7 @@ const PREFIX: &str = "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_";
 // === impl Credentials ===
 
 impl Credentials {
-    /// What the reference's settings and `WORKER_KUBERNETES_SECRETS` (`own` or `none`) say.
+    /// What the reference's settings say.
     pub fn find(environment: &BTreeMap<String, String>) -> Self {
         let set = |name: &str| {
             let value = environment.get(&format!("{PREFIX}{name}"));
@@ -68,17 +68,10 @@ impl Credentials {
             };
             Some((variable.to_owned(), secret))
         });
-        let is_none = environment
-            .get("WORKER_KUBERNETES_SECRETS")
-            .is_some_and(|said| said.eq_ignore_ascii_case("none"));
         let whole = set("STORE_ENV_AS_SECRET");
         Self {
             named: named.collect(),
-            rest: if is_none {
-                Keep::Nowhere
-            } else {
-                Keep::OwnSecret
-            },
+            rest: Keep::OwnSecret,
             whole_environment: whole.is_some_and(|said| {
                 ["1", "true", "t", "yes", "y", "on"].contains(&said.to_lowercase().as_str())
             }),

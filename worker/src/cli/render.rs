@@ -107,7 +107,7 @@ async fn job_of(
         .deployment
         .as_ref()
         .map_or(Code::InPlace, |deployment| {
-            crate::pull::foresee(deployment, kind, &judged)
+            crate::pull::foresee(deployment, settings, kind, &judged)
         });
     let job = judged.with_code(key, owner, &code).map_err(refused)?;
     let plan = driver(context, kind).await?.plan(&job, &settings.policy)?;

@@ -9,7 +9,7 @@ use worker_config::{DriverKind, Secret, settings::Settings};
 use worker_drivers::{
     Driver, Environment,
     docker::{DockerDriver, DockerOptions, DockerSettings, EnvironmentMode},
-    kubernetes::{KubernetesDriver, KubernetesOptions},
+    kubernetes::{Keep, KubernetesDriver, KubernetesOptions, PullImage},
     subprocess::{Cgroups, SubprocessDriver, SubprocessOptions},
 };
 
@@ -131,8 +131,13 @@ pub(crate) async fn driver(
             let environment = std::env::vars_os().filter_map(|(name, value)| {
                 Some((name.into_string().ok()?, value.into_string().ok()?))
             });
-            let options =
+            let mut options =
                 KubernetesOptions::from_environment(default_image(), &environment.collect());
+            let image = settings.kubernetes.pull_image.clone();
+            options.settings.pull_image = image.map(PullImage);
+            if !settings.kubernetes.pass_credentials {
+                options.settings.credentials.rest = Keep::Nowhere;
+            }
             let driver = KubernetesDriver::connect(options).await;
             let driver = driver.map_err(|error| Misconfigured(telemetry::chain(&error)))?;
             Ok(Arc::new(driver))

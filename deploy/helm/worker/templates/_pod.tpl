@@ -115,8 +115,8 @@ worker:{{ $image.tag | default .Chart.AppVersion }}
   value: {{ . | quote }}
 {{- end }}
 {{- if not .Values.role.secrets }}
-- name: WORKER_KUBERNETES_SECRETS
-  value: none
+- name: WORKER_KUBERNETES_PASS_CREDENTIALS
+  value: "false"
 {{- end }}
 {{ include "worker.apiEnvironment" . }}
 {{- with $worker.logging.level }}
