@@ -8,7 +8,7 @@
     reason = "a case panics when a driver fails it"
 )]
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -48,6 +48,21 @@ pub trait Subject: Send + Sync {
 
     /// Everything the engine keeps of a job that others than the job itself could read: files, argument lists, what it shows.
     async fn traces(&self, key: RunKey) -> String;
+
+    /// Whether a submission is over before the job's program is looked for, so that one that is missing is told as the job's end.
+    fn starts_later(&self) -> bool {
+        false
+    }
+
+    /// Whether the engine keeps the two streams of a job apart. Where it does not, all lines count as standard output.
+    fn keeps_streams_apart(&self) -> bool {
+        true
+    }
+
+    /// The longest grace that can still be shortened. An engine may stick to what it was told first.
+    fn longest_grace(&self) -> Duration {
+        Duration::from_hours(1)
+    }
 }
 
 /// What a job does.

@@ -1,20 +1,362 @@
-//! Kubernetes jobs: the `kubernetes` work pool type.
+//! Kubernetes Jobs: the `kubernetes` work pool type.
 //!
-//! What is here is pure: [`Options`] is the typed job configuration, and [`prepare()`] makes of a job the manifest that the reference would
-//! submit. Manifests are plain JSON, because people put into their templates what no typed `Job` would keep. No cluster is spoken to yet.
+//! The cluster is the memory of this driver: a Job's labels say whose it is and for which attempt, its annotations how long it may take, so a worker's
+//! successor needs nothing but the cluster to find its jobs again. [`Options`] is the typed job configuration, [`prepare()`] makes of a job the
+//! manifest that the reference would submit, and [`plan()`] what we submit. Manifests are plain JSON, because people put into their templates what
+//! no typed `Job` would keep.
 
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use tokio::{
+    sync::{Semaphore, broadcast, watch as watch_channel},
+    task::JoinSet,
+};
+
+use worker_config::{DriverKind, policy::Policy};
+
+use crate::{
+    driver::{Driver, DriverError, Health, JobEvent, LogStream, Owned, Recovered, Submitted},
+    job::{Handle, Job, LogCursor, Outcome, Owner, RunKey, StopRequest},
+    plan::Plan as AnyPlan,
+};
+
+pub use connection::Access;
+pub use options::{ClusterConfig, Options};
+pub use plan::{Manifest, Plan, plan};
+pub use prepare::{Prepared, prepare};
+pub use pull_image::{FIELD as PULLED_BY_INIT_CONTAINER, PullImage};
+pub use secret::{Credentials, Keep, SecretKey, SecretValues};
+
+mod act;
+mod connection;
 mod environment;
+mod error;
+mod log_text;
+mod logs;
 mod manifest;
 mod names;
 mod options;
+mod plan;
+mod pod;
 mod prepare;
-
-pub use options::{ClusterConfig, Options};
-pub use prepare::{Prepared, prepare};
+mod pull_image;
+mod reasons;
+mod secret;
+mod state;
+mod stop;
+mod store;
+mod watch;
 
 /// What a worker's jobs have in common.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct KubernetesSettings {
     /// The image of jobs that name none.
     pub default_image: String,
+    /// How credentials reach jobs.
+    pub credentials: Credentials,
+    /// What brings code to jobs that do not pull it themselves; none: they all do.
+    pub pull_image: Option<PullImage>,
 }
+
+/// How a worker runs Jobs.
+#[derive(Clone, Debug)]
+pub struct KubernetesOptions {
+    /// What its jobs have in common.
+    pub settings: KubernetesSettings,
+    /// Its own cluster.
+    pub access: Access,
+    /// The namespaces to look for jobs in. Empty: all, where that is allowed, else those in which jobs are made.
+    pub namespaces: Vec<String>,
+}
+
+/// The driver of Kubernetes Jobs.
+#[derive(Debug)]
+pub struct KubernetesDriver {
+    shared: Arc<Shared>,
+}
+
+/// What the driver's methods, its streams and its tasks share.
+struct Shared {
+    options: KubernetesOptions,
+    /// The first is the worker's own; the others came with plans.
+    clusters: Mutex<Vec<Arc<connection::Cluster>>>,
+    /// Counts changes of where there is something to watch.
+    places: watch_channel::Sender<u64>,
+    health: watch_channel::Sender<Health>,
+    /// The attempts of which something is new.
+    notices: broadcast::Sender<RunKey>,
+    /// Who makes a Job holds one.
+    creating: Semaphore,
+    /// Held while a Job of an attempt is made or removed.
+    locks: Mutex<HashMap<RunKey, Arc<tokio::sync::Mutex<()>>>>,
+    known: Mutex<HashMap<RunKey, Handle>>,
+    stops: Mutex<HashMap<RunKey, stop::Stopping>>,
+    /// How jobs ended that the cluster does not have any more.
+    ends: Mutex<HashMap<RunKey, Outcome>>,
+    tails: Mutex<HashMap<RunKey, Arc<logs::Tail>>>,
+    /// Attempts that we are removing or have removed: their ends are no news.
+    removed: Mutex<HashSet<RunKey>>,
+    owners: Mutex<HashSet<Owner>>,
+    complaints: Mutex<HashSet<&'static str>>,
+    /// What goes on although nobody waits for it. It ends with the driver.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// Who we are in errors.
+const ENGINE: &str = "Kubernetes";
+
+/// The version of [`Handle::state`].
+const HANDLE_VERSION: u16 = 1;
+
+/// How many Jobs are made at the same time. An API server on a small machine takes about so many before it makes others wait.
+const CREATING: usize = 16;
+
+/// Notices that may wait for a slow reader of output. Who misses one looks again by itself after some seconds.
+const NOTICES: usize = 1024;
+
+// === impl KubernetesOptions ===
+
+impl KubernetesOptions {
+    /// The usual: what the reference's settings, and a `kubectl` with the same environment, would have.
+    pub fn from_environment(default_image: String, environment: &BTreeMap<String, String>) -> Self {
+        let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+        let namespaces = set("PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES");
+        let namespaces = namespaces.into_iter().flat_map(|list| list.split(','));
+        let namespaces = namespaces
+            .map(|name| name.trim().trim_matches(['[', ']', '"', '\'']).to_owned())
+            .filter(|name| !name.is_empty());
+        Self {
+            settings: KubernetesSettings {
+                default_image,
+                credentials: Credentials::find(environment),
+                pull_image: set("WORKER_KUBERNETES_PULL_IMAGE").cloned().map(PullImage),
+            },
+            access: Access::find(environment),
+            namespaces: namespaces.collect(),
+        }
+    }
+}
+
+// === impl KubernetesDriver ===
+
+impl KubernetesDriver {
+    /// Asks the cluster how it is, and goes on asking until the driver is dropped. A cluster that does not answer is no error: its health says so.
+    ///
+    /// # Errors
+    /// [`DriverError::Invalid`] where nothing says how to reach a cluster.
+    pub async fn connect(options: KubernetesOptions) -> Result<Self, DriverError> {
+        let home = connection::Cluster::home(&options.access, &options.namespaces).await?;
+        let shared = Arc::new(Shared {
+            options,
+            clusters: Mutex::new(vec![Arc::new(home)]),
+            places: watch_channel::Sender::new(0),
+            health: watch_channel::Sender::new(Health::Up),
+            notices: broadcast::Sender::new(NOTICES),
+            creating: Semaphore::new(CREATING),
+            locks: Mutex::default(),
+            known: Mutex::default(),
+            stops: Mutex::default(),
+            ends: Mutex::default(),
+            tails: Mutex::default(),
+            removed: Mutex::default(),
+            owners: Mutex::default(),
+            complaints: Mutex::default(),
+            tasks: Mutex::default(),
+        });
+        watch::look_once(&shared).await;
+        shared.spawn(watch::keep_looking(Arc::clone(&shared)));
+        Ok(Self { shared })
+    }
+}
+
+impl Drop for KubernetesDriver {
+    fn drop(&mut self) {
+        // Tasks hold what we share, so nothing else would end them.
+        lock(&self.shared.tasks).abort_all();
+    }
+}
+
+#[async_trait]
+impl Driver for KubernetesDriver {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Kubernetes
+    }
+
+    fn default_template(&self) -> serde_json::Value {
+        default_template()
+    }
+
+    fn health(&self) -> watch_channel::Receiver<Health> {
+        self.shared.health.subscribe()
+    }
+
+    fn plan(&self, job: &Job, policy: &Policy) -> Result<AnyPlan, DriverError> {
+        let plan = plan(job, policy, &self.shared.options.settings)?;
+        Ok(AnyPlan::Kubernetes(Box::new(plan)))
+    }
+
+    async fn submit(&self, plan: &AnyPlan) -> Result<Submitted, DriverError> {
+        let AnyPlan::Kubernetes(plan) = plan else {
+            return Err(DriverError::Unsupported {
+                what: "a plan of another driver".to_owned(),
+            });
+        };
+        act::submit(&self.shared, plan).await
+    }
+
+    async fn recover(&self, handle: &Handle) -> Result<Recovered, DriverError> {
+        if handle.kind != DriverKind::Kubernetes || handle.version != HANDLE_VERSION {
+            return Err(DriverError::Unsupported {
+                what: format!(
+                    "a handle of kind {} and version {}",
+                    handle.kind, handle.version
+                ),
+            });
+        }
+        let recovered = act::recover(&self.shared, handle).await;
+        Ok(recovered.unwrap_or_else(|error| Recovered::Unreachable {
+            reason: error.to_string(),
+        }))
+    }
+
+    fn events(&self, owner: &Owner) -> BoxStream<'static, JobEvent> {
+        self.shared.know(owner);
+        watch::events(Arc::clone(&self.shared), owner)
+    }
+
+    fn logs(&self, handle: &Handle, from: LogCursor) -> LogStream {
+        logs::follow(Arc::clone(&self.shared), handle, from)
+    }
+
+    async fn stop(&self, handle: &Handle, request: StopRequest) -> Result<(), DriverError> {
+        stop::stop(&self.shared, handle, request).await
+    }
+
+    async fn destroy(&self, key: RunKey) -> Result<(), DriverError> {
+        act::destroy(&self.shared, key).await
+    }
+
+    async fn list_owned(&self, owner: &Owner) -> Result<Vec<Owned>, DriverError> {
+        self.shared.know(owner);
+        act::list_owned(&self.shared, owner).await
+    }
+}
+
+// === impl Shared ===
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("clusters", &*lock(&self.clusters))
+            .field("health", &*self.health.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The worker's own cluster.
+    fn home(&self) -> Arc<connection::Cluster> {
+        Arc::clone(&lock(&self.clusters)[0])
+    }
+
+    fn clusters(&self) -> Vec<Arc<connection::Cluster>> {
+        lock(&self.clusters).clone()
+    }
+
+    /// The cluster of this name in a handle.
+    fn find_cluster(&self, id: &str) -> Option<Arc<connection::Cluster>> {
+        let clusters = lock(&self.clusters);
+        clusters.iter().find(|cluster| cluster.id == id).cloned()
+    }
+
+    fn cluster_names(&self) -> String {
+        let clusters = lock(&self.clusters);
+        let names: Vec<&str> = clusters.iter().map(|cluster| cluster.id.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// The cluster that a job's block names, else the worker's own.
+    async fn cluster_of(
+        &self,
+        block: Option<&ClusterConfig>,
+    ) -> Result<Arc<connection::Cluster>, DriverError> {
+        let Some(block) = block else {
+            return Ok(self.home());
+        };
+        let cluster = connection::Cluster::of_block(block).await?;
+        let mut clusters = lock(&self.clusters);
+        let known = clusters.iter().position(|known| known.id == cluster.id);
+        let cluster = Arc::new(cluster);
+        match known {
+            // The worker's own rights hold in its own cluster.
+            Some(0) => return Ok(Arc::clone(&clusters[0])),
+            // A block's credentials may be newer than those we know.
+            Some(index) => clusters[index] = Arc::clone(&cluster),
+            None => {
+                clusters.push(Arc::clone(&cluster));
+                self.places.send_modify(|count| *count += 1);
+            }
+        }
+        Ok(cluster)
+    }
+
+    /// Does something whether or not anybody goes on waiting for it.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> tokio::task::AbortHandle {
+        let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(work)
+    }
+
+    /// Remembers whose Jobs this driver may touch.
+    fn know(&self, owner: &Owner) {
+        lock(&self.owners).insert(owner.clone());
+    }
+
+    /// Who makes or removes the Job of an attempt holds this.
+    async fn lock_of(&self, key: RunKey) -> tokio::sync::OwnedMutexGuard<()> {
+        let of_key = Arc::clone(lock(&self.locks).entry(key).or_default());
+        of_key.lock_owned().await
+    }
+
+    /// Why we end a job, if we do.
+    fn ended_by_us(&self, key: RunKey) -> Option<state::EndedByUs> {
+        lock(&self.stops).get(&key).map(|it| it.why.clone())
+    }
+
+    /// Says once that a permission is missing without which we get by.
+    fn complain_once(&self, permission: &'static str, what: &str) {
+        if lock(&self.complaints).insert(permission) {
+            tracing::warn!(permission, "{what}");
+        }
+    }
+
+    /// Forgets what is kept of an attempt that is gone.
+    fn forget(&self, key: RunKey) {
+        lock(&self.known).remove(&key);
+        lock(&self.stops).remove(&key);
+        lock(&self.ends).remove(&key);
+        lock(&self.tails).remove(&key);
+        lock(&self.locks).retain(|one, lock| *one != key || Arc::strong_count(lock) > 1);
+    }
+}
+
+/// Nothing panics while it holds one of our locks, and what they guard is whole between any two statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The base job template of a Kubernetes pool.
+///
+/// # Panics
+/// Never: a test has read it.
+pub fn default_template() -> serde_json::Value {
+    serde_json::from_str(include_str!("kubernetes/template.json")).expect("a test reads it")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What an engine will be asked for: one variant per driver, plain data, compared whole in tests.
 
-use crate::{docker, job::RunKey, subprocess};
+use crate::{docker, job::RunKey, kubernetes, subprocess};
 
 /// The plan of one attempt.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,6 +9,8 @@ pub enum Plan {
     Subprocess(subprocess::Plan),
     /// A Docker container.
     Docker(Box<docker::Plan>),
+    /// A Kubernetes Job.
+    Kubernetes(Box<kubernetes::Plan>),
     /// The scripted driver's.
     #[cfg(any(test, feature = "conformance"))]
     Fake(crate::fake::Plan),
@@ -22,6 +24,7 @@ impl Plan {
         match self {
             Self::Subprocess(plan) => plan.key,
             Self::Docker(plan) => plan.key,
+            Self::Kubernetes(plan) => plan.key,
             #[cfg(any(test, feature = "conformance"))]
             Self::Fake(plan) => plan.key,
         }

@@ -111,6 +111,7 @@ fn a_kubernetes_job_is_the_one_the_reference_runs() {
     hold(DriverKind::Kubernetes, |case, resolved, common| {
         let settings = KubernetesSettings {
             default_image: common.default_image().to_owned(),
+            ..KubernetesSettings::default()
         };
         let job = job(case, resolved);
         let options = kubernetes::Options::read(&job.configuration).map_err(text)?;

@@ -224,6 +224,19 @@ pub(crate) fn submitting_proposal(entry: &Entry) -> ProposedState {
     proposal
 }
 
+/// The transition by which it waits for its infrastructure to begin, made in the same way.
+fn waiting(claim: TransitionId) -> TransitionId {
+    TransitionId(Uuid::from_u128(claim.0.as_u128() ^ 2))
+}
+
+/// The proposal that says that there is infrastructure which has not begun, as the reference's observer words it (prefect-kubernetes 0.8.0).
+pub(crate) fn waiting_proposal(entry: &Entry) -> ProposedState {
+    let proposal = ProposedState::new(StateType::Pending).named("InfrastructurePending");
+    let mut proposal = proposal.because("Kubernetes pod is pending.");
+    proposal.state_details.transition_id = Some(waiting(entry.transition));
+    proposal
+}
+
 /// The lease on a slot of the deployment, which the server gives with the claim.
 fn lease_of(state: Option<&State>) -> Option<Uuid> {
     state.and_then(|state| state.state_details.deployment_concurrency_lease_id)
@@ -251,7 +264,8 @@ fn is_claim(state: &State, transition: TransitionId) -> bool {
 
 /// Whether a state is one that a claim or what followed from it made.
 pub(crate) fn carries(state: &State, transition: TransitionId) -> bool {
-    is_claim(state, transition) || is_claim(state, submitting(transition))
+    let made = [transition, submitting(transition), waiting(transition)];
+    made.into_iter().any(|one| is_claim(state, one))
 }
 
 async fn is_still_due(services: &Services, polled: &FlowRun) -> bool {

@@ -22,6 +22,7 @@ mod output;
 mod parts;
 mod patience;
 mod poller;
+mod progress;
 mod pull;
 mod recovery;
 mod report;

@@ -43,6 +43,8 @@ pub(crate) enum Code {
     InPlace,
     /// Not here: the job pulls it.
     LeftToJob,
+    /// Not here: an init container of the job pulls it.
+    Brought,
 }
 
 /// What pulls, for all lives of a worker.
@@ -54,6 +56,9 @@ pub(crate) struct Puller {
     /// The environment of this process, of which jobs may get a part.
     environment: Environment,
 }
+
+/// The setting that names the image of init containers that pull (`worker_drivers::kubernetes`).
+const PULL_IMAGE: &str = "WORKER_KUBERNETES_PULL_IMAGE";
 
 /// How long a blob store may be silent.
 const STALL: std::time::Duration = std::time::Duration::from_secs(30);
@@ -80,7 +85,7 @@ impl Code {
     pub(crate) fn directory(&self) -> Option<PathBuf> {
         match self {
             Self::At(directory) => Some(directory.clone()),
-            Self::InPlace | Self::LeftToJob => None,
+            Self::InPlace | Self::LeftToJob | Self::Brought => None,
         }
     }
 }
@@ -186,6 +191,34 @@ impl Told<'_> {
             )),
         }
     }
+}
+
+/// Has the code of a deployment pulled where a Kubernetes job runs: by an init container if one is configured and knows every step, else by the job.
+pub(crate) async fn send(
+    services: &Services,
+    entry: &Entry,
+    deployment: &Deployment,
+) -> Result<Code, NotStarted> {
+    let written = deployment.pull_steps.iter().flatten().enumerate();
+    let written: Vec<_> = written.filter(|(_, step)| !step.is_empty()).collect();
+    let why = if !services.puller.environment.0.contains_key(PULL_IMAGE) {
+        Some(format!(
+            "no image is configured for an init container that would ({PULL_IMAGE})"
+        ))
+    } else if written.is_empty() {
+        Some("they are in a storage block".to_owned())
+    } else {
+        let parsed = parse(&written, false);
+        parsed.err().map(|unsupported| unsupported.to_string())
+    };
+    let Some(why) = why else {
+        return Ok(Code::Brought);
+    };
+    let code = left_to_job(entry, &why)?;
+    let message = format!("The job runs the pull steps itself: {why}.");
+    let id = FlowRunId(entry.key.flow_run);
+    services.run_log.say(id, LogLevel::INFO, message).await;
+    Ok(code)
 }
 
 /// Gets the code of a deployment, by its pull steps or from its path. `job` is the environment that the job will have.

@@ -13,7 +13,9 @@ use worker_config::{
     resolution::{self, Inputs, Resolution},
     template::{BaseJobTemplate, Lookups},
 };
-use worker_drivers::{Environment, Job, Plan, Program, RunKey};
+use worker_drivers::{
+    Environment, Job, Plan, Program, RunKey, kubernetes::PULLED_BY_INIT_CONTAINER,
+};
 
 use crate::{
     emitter::About,
@@ -196,6 +198,9 @@ async fn pull_and_plan(
             Reporter::Engine => Code::LeftToJob,
             Reporter::Worker { failed: _ } => Code::InPlace,
         },
+        Some(deployment) if !delegated && services.driver.kind() == DriverKind::Kubernetes => {
+            pull::send(services, entry, deployment).await?
+        }
         Some(deployment) if !delegated => {
             pull::pull(services, line, entry, deployment, &environment).await?
         }
@@ -204,6 +209,9 @@ async fn pull_and_plan(
     let entrypoint = deployment.and_then(|deployment| deployment.entrypoint);
     let program = program(command, entrypoint, reporter, &code)?;
     let workspace = code.directory();
+    if code == Code::Brought {
+        configuration.insert(PULLED_BY_INIT_CONTAINER.to_owned(), true.into());
+    }
     if let Some(directory) = &workspace {
         place(&mut configuration, directory, &program);
     }

@@ -20,6 +20,7 @@ use crate::{
     journal::{Entry, NotStarted, Reporter},
     line::{Line, Told},
     patience::Patience,
+    progress,
     services::Services,
     task,
     telemetry::chain,
@@ -229,7 +230,7 @@ pub(crate) async fn announce(
             entry.name, handle.kind, entry.key.attempt
         );
         services.run_log.mention(flow_run, said).await;
-        if entry.reporter != Reporter::Engine {
+        if entry.reporter != Reporter::Engine && !progress::begins_later(handle.kind) {
             announce_running(services, entry, &events_tx).await;
         }
     }
@@ -251,7 +252,12 @@ pub(crate) async fn label(services: &Services, entry: &Entry) {
     }
 }
 
-async fn announce_running(services: &Services, entry: &Entry, events_tx: &mpsc::Sender<Event>) {
+/// Tells the API that a plain command runs.
+pub(crate) async fn announce_running(
+    services: &Services,
+    entry: &Entry,
+    events_tx: &mpsc::Sender<Event>,
+) {
     let flow_run = FlowRunId(entry.key.flow_run);
     let since_claim = Timestamp::now().duration_since(entry.claimed);
     // The next look for cancelled flow runs finds it.
@@ -287,7 +293,8 @@ async fn is_last_claim(services: &Services, entry: &Entry) -> bool {
     }
 }
 
-async fn is_still_pending(services: &Services, flow_run: FlowRunId) -> bool {
+/// Whether the flow run has not begun, as far as the API knows. Not knowing is no.
+pub(crate) async fn is_still_pending(services: &Services, flow_run: FlowRunId) -> bool {
     match services.client.read_flow_run(flow_run).await {
         Ok(flow_run) => flow_run.state_type == Some(StateType::Pending),
         Err(error) => {

@@ -1,6 +1,11 @@
 //! From infrastructure that exists to its end: what the engine says, what the life is told, what the job writes.
 
-use tokio::time::{Duration, Instant};
+use std::pin::pin;
+
+use tokio::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 use worker_drivers::{Handle, Intent, LogCursor, Outcome, Phase, Recovered, StopRequest};
 
@@ -9,7 +14,9 @@ use crate::{
     journal::{End, Entry, Stopped},
     line::{Line, Told},
     output::Output,
+    progress,
     services::Services,
+    submit::ANNOUNCED_LATE,
     telemetry::chain,
 };
 
@@ -40,6 +47,9 @@ pub(crate) async fn watch(
     handle: &Handle,
 ) -> Option<Watched> {
     let from = entry.output;
+    let (phases_tx, phases_rx) = mpsc::channel(progress::PHASES);
+    let (told, teller) = (entry.clone(), line.teller());
+    let mut telling = pin!(progress::tell(services, &told, teller, phases_rx));
     // The end may have come before this life could be told of it: before its line existed, or before a restart. And after a restart a driver
     // wants to be asked this before anything else.
     let first = ask(services, handle).await;
@@ -47,7 +57,7 @@ pub(crate) async fn watch(
     let (ended, unread) = {
         let reading = output.read();
         tokio::pin!(reading);
-        let ending = end_of(services, line, handle, first);
+        let ending = end_of(services, line, handle, first, &phases_tx);
         tokio::pin!(ending);
         let mut read = false;
         let ended = loop {
@@ -55,6 +65,8 @@ pub(crate) async fn watch(
                 ended = &mut ending => break ended?,
                 // The output may be complete before the end is known; the other way round is the rule.
                 () = &mut reading, if !read => read = true,
+                // It goes on for as long as it may be told of phases.
+                () = &mut telling => {}
             }
         };
         // The same reading goes on, so that a line on its way is not lost.
@@ -65,6 +77,12 @@ pub(crate) async fn watch(
         (ended, unread)
     };
     let (outcome, stopped) = ended;
+    if progress::begins_later(handle.kind) && progress::had_begun(&outcome) {
+        // It may have been too quick for anybody to see it run.
+        phases_tx.try_send(Phase::Running).ok();
+    }
+    drop(phases_tx);
+    tokio::time::timeout(ANNOUNCED_LATE, telling).await.ok();
     let safe = output.delivered().await;
     let (tail, read) = output.into_tail();
     let delivered = if safe { read } else { from };
@@ -86,6 +104,7 @@ async fn end_of(
     line: &mut Line,
     handle: &Handle,
     first: Asked,
+    phases_tx: &mpsc::Sender<Phase>,
 ) -> Option<(Outcome, Stopped)> {
     let mut answer = first;
     let mut asked = Order::GoOn;
@@ -115,8 +134,14 @@ async fn end_of(
                 }
                 // The snapshot may be older than the job, so the engine is asked about this one.
                 Told::Observed(Observation::Absent) => answer = ask(services, handle).await,
-                // A phase on the way is no end, and an order is read at the top of the loop.
-                Told::Observed(Observation::Phase(..)) | Told::Ordered => {}
+                Told::Observed(Observation::Phase(key, phase)) => {
+                    if key == handle.key && progress::begins_later(handle.kind) {
+                        // What nobody could tell in time is old.
+                        phases_tx.try_send(phase).ok();
+                    }
+                }
+                // It is read at the top of the loop.
+                Told::Ordered => {}
             },
             () = remind => answer = ask(services, handle).await,
         }

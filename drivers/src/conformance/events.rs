@@ -34,6 +34,7 @@ pub async fn one_stream_tells_of_many_jobs(subject: &dyn Subject) {
 pub async fn a_stream_begins_with_everything_there_is(subject: &dyn Subject) {
     let mut scene = Scene::new(subject).await;
     let running = scene.start(&Behaviour::Wait).await;
+    scene.running(running.key).await;
     let ended = scene.start(&Behaviour::Exit(3)).await;
     scene.ended(ended.key).await;
     let mut scene = scene.restart().await;
@@ -65,6 +66,7 @@ pub async fn a_lost_watch_is_said_and_made_up_for(subject: &dyn Subject) {
     scene
         .event(|event| matches!(event, JobEvent::Snapshot(_)))
         .await;
+    scene.running(handle.key).await;
     subject.set_reachable(false).await;
     scene
         .event(|event| matches!(event, JobEvent::WatchLost { .. }))

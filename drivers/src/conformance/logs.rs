@@ -14,7 +14,7 @@ const MANY: usize = 2000;
 pub async fn lines_come_in_order(subject: &dyn Subject) {
     let scene = Scene::new(subject).await;
     let handle = scene.start(&Behaviour::Lines(MANY)).await;
-    assert_numbered(&scene.lines(&handle, LogCursor::default()).await);
+    assert_numbered(subject, &scene.lines(&handle, LogCursor::default()).await);
     scene.destroy(handle.key).await;
 }
 
@@ -25,8 +25,15 @@ pub async fn streams_are_told_apart(subject: &dyn Subject) {
         (OutputStream::Stderr, b"two\n"),
     ];
     let lines = written_by(subject, &Behaviour::Write(written)).await;
-    assert_eq!(texts(&lines, OutputStream::Stdout), ["one"]);
-    assert_eq!(texts(&lines, OutputStream::Stderr), ["two"]);
+    if subject.keeps_streams_apart() {
+        assert_eq!(texts(&lines, OutputStream::Stdout), ["one"]);
+        assert_eq!(texts(&lines, OutputStream::Stderr), ["two"]);
+    } else {
+        // Which of the two the engine took in first is chance.
+        let mut both = texts(&lines, OutputStream::Stdout);
+        both.sort_unstable();
+        assert_eq!(both, ["one", "two"]);
+    }
 }
 
 /// However often reading is broken off, the lines are the same.
@@ -38,7 +45,7 @@ pub async fn resuming_neither_loses_nor_repeats(subject: &dyn Subject) {
         lines.extend(some_lines(&scene, &handle, &lines, count).await);
     }
     lines.extend(scene.lines(&handle, next(&lines)).await);
-    assert_numbered(&lines);
+    assert_numbered(subject, &lines);
     scene.destroy(handle.key).await;
 }
 
@@ -50,7 +57,7 @@ pub async fn resuming_after_a_restart_neither_loses_nor_repeats(subject: &dyn Su
     let scene = scene.restart().await;
     scene.recover(&handle).await;
     lines.extend(scene.lines(&handle, next(&lines)).await);
-    assert_numbered(&lines);
+    assert_numbered(subject, &lines);
     scene.destroy(handle.key).await;
 }
 
@@ -154,11 +161,16 @@ fn texts(lines: &[LogLine], stream: OutputStream) -> Vec<&str> {
     lines.map(|line| line.text.as_str()).collect()
 }
 
-fn assert_numbered(lines: &[LogLine]) {
+fn assert_numbered(subject: &dyn Subject, lines: &[LogLine]) {
     for (stream, word) in [(OutputStream::Stdout, "out"), (OutputStream::Stderr, "err")] {
         let expected: Vec<_> = (1..=MANY)
             .map(|number| format!("{word} {number}"))
             .collect();
-        assert_eq!(texts(lines, stream), expected);
+        let mut written = texts(lines, stream);
+        if !subject.keeps_streams_apart() {
+            written = texts(lines, OutputStream::Stdout);
+            written.retain(|line| line.starts_with(word));
+        }
+        assert_eq!(written, expected);
     }
 }

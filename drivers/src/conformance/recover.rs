@@ -12,8 +12,9 @@ use crate::{
 
 /// A worker's death ends no job, and its successor can do with it whatever the worker could.
 pub async fn a_running_job_is_running_and_can_be_stopped(subject: &dyn Subject) {
-    let scene = Scene::new(subject).await;
+    let mut scene = Scene::new(subject).await;
     let handle = scene.start(&Behaviour::LinesThenWait(2)).await;
+    scene.running(handle.key).await;
     let mut scene = scene.restart().await;
     assert_eq!(scene.recover(&handle).await, Recovered::Running);
     scene.stop(&handle, Duration::from_secs(40)).await;

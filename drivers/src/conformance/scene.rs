@@ -100,6 +100,13 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// Takes in events until a job runs.
+    pub async fn running(&mut self, key: RunKey) {
+        while self.phases.get(&key) != Some(&Phase::Running) {
+            self.next_event().await;
+        }
+    }
+
     /// Takes in events until there is one like this.
     pub async fn event(&mut self, fits: impl Fn(&JobEvent) -> bool) -> JobEvent {
         loop {

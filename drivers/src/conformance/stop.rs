@@ -61,7 +61,7 @@ pub async fn what_takes_no_notice_is_forced(subject: &dyn Subject) {
 pub async fn a_shorter_grace_shortens(subject: &dyn Subject) {
     let mut scene = Scene::new(subject).await;
     let handle = ready(&scene, &Behaviour::IgnoreStop).await;
-    scene.stop(&handle, Duration::from_hours(1)).await;
+    scene.stop(&handle, subject.longest_grace()).await;
     scene.stop(&handle, HASTE).await;
     assert_eq!(scene.ended(handle.key).await, FORCED);
     scene.destroy(handle.key).await;

@@ -311,5 +311,6 @@ fn plan_owner(plan: &crate::Plan) -> Owner {
         crate::Plan::Fake(plan) => plan.owner.clone(),
         crate::Plan::Subprocess(plan) => plan.owner.clone(),
         crate::Plan::Docker(plan) => plan.owner.clone(),
+        crate::Plan::Kubernetes(plan) => plan.owner.clone(),
     }
 }

@@ -226,6 +226,9 @@ pub(crate) struct PullArgs {
     /// A file to write the manifest to, instead of the standard output.
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: Option<PathBuf>,
+    /// A symbolic link to make to the directory in which the steps end.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) link: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -52,6 +52,7 @@ pub(crate) async fn pull(context: Context, out: Out, args: PullArgs) -> anyhow::
         deployment,
         steps,
         manifest,
+        link,
     } = args;
     telemetry::init(&context.settings.logging);
     let mut base = std::env::current_dir().context("the current directory")?;
@@ -85,6 +86,11 @@ pub(crate) async fn pull(context: Context, out: Out, args: PullArgs) -> anyhow::
     if let Some(path) = manifest {
         let text = serde_json::to_string_pretty(&told)?;
         fs::write(&path, text + "\n").with_context(|| path.display().to_string())?;
+    }
+    if let Some(link) = link {
+        let target = pulled.directory.as_ref().unwrap_or(&into);
+        std::os::unix::fs::symlink(target, &link)
+            .with_context(|| format!("cannot make the link {}", link.display()))?;
     }
     for done in &pulled.done {
         let commit = done.commit.as_deref().unwrap_or_default();

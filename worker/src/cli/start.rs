@@ -9,6 +9,7 @@ use worker_config::{DriverKind, Secret, settings::Settings};
 use worker_drivers::{
     Driver, Environment,
     docker::{DockerDriver, DockerOptions, DockerSettings, EnvironmentMode},
+    kubernetes::{KubernetesDriver, KubernetesOptions},
     subprocess::{Cgroups, SubprocessDriver, SubprocessOptions},
 };
 
@@ -123,10 +124,16 @@ pub(crate) async fn driver(
             let options = docker_options(settings)?;
             Ok(Arc::new(DockerDriver::connect(options).await?))
         }
-        DriverKind::Kubernetes => Err(Misconfigured(format!(
-            "work pools of type '{kind}' are not served by this release yet; it serves 'process' and 'docker'"
-        ))
-        .into()),
+        DriverKind::Kubernetes => {
+            let environment = std::env::vars_os().filter_map(|(name, value)| {
+                Some((name.into_string().ok()?, value.into_string().ok()?))
+            });
+            let options =
+                KubernetesOptions::from_environment(default_image(), &environment.collect());
+            let driver = KubernetesDriver::connect(options).await;
+            let driver = driver.map_err(|error| Misconfigured(telemetry::chain(&error)))?;
+            Ok(Arc::new(driver))
+        }
     }
 }
 
@@ -134,10 +141,7 @@ pub(crate) async fn driver(
 fn docker_options(settings: &Settings) -> anyhow::Result<DockerOptions> {
     let common = DockerSettings {
         version: worker_api::REFERENCE_VERSION.to_owned(),
-        default_image: format!(
-            "prefecthq/prefect:{}-{DEFAULT_PYTHON}",
-            worker_api::REFERENCE_VERSION
-        ),
+        default_image: default_image(),
         api_url: settings
             .job_environment
             .get("PREFECT_API_URL")
@@ -153,6 +157,12 @@ fn docker_options(settings: &Settings) -> anyhow::Result<DockerOptions> {
         options.environment = EnvironmentMode::File;
     }
     Ok(options)
+}
+
+/// The image of jobs that name none.
+fn default_image() -> String {
+    let version = worker_api::REFERENCE_VERSION;
+    format!("prefecthq/prefect:{version}-{DEFAULT_PYTHON}")
 }
 
 /// Tells jobs where the API is, which they could not know of an embedded one.

@@ -29,6 +29,7 @@ fn job(configuration: Value) -> Job {
 fn prepare_with(configuration: Value) -> Result<Prepared, DriverError> {
     let settings = KubernetesSettings {
         default_image: "default:1".to_owned(),
+        ..KubernetesSettings::default()
     };
     prepare(&job(configuration), &settings)
 }

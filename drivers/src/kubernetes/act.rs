@@ -1,0 +1,562 @@
+//! Makes, finds and removes Jobs.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future;
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Pod, Secret},
+};
+use kube::{
+    Api, Resource,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy},
+    core::{NamespaceResourceScope, Request},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    ENGINE, Shared,
+    connection::{CONTROL_LIMIT, Cluster},
+    error, lock,
+    plan::{JOB_LABEL, OWNER_LABEL, Plan, owner_value},
+    pod::PodSeen,
+    state::{self, EndedByUs, JobSeen},
+};
+use crate::{
+    driver::{DriverError, Owned, Recovered, Submitted},
+    job::{Handle, Owner, Phase, RunKey},
+};
+
+/// How many objects come in one page of a list.
+const PAGE: u32 = 500;
+
+/// How long to wait for a Job to be gone. What takes longer waits for a node that may never answer.
+const GONE_LIMIT: Duration = Duration::from_secs(50);
+
+/// How long the cluster may take to notice that a Job has ended whose pod has.
+const NOTICE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The time between two looks whether it is, at first and at last.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// The grace of what is removed without being asked to end.
+const NO_GRACE: Duration = Duration::from_secs(1);
+
+/// Where a Job is.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) uid: String,
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Of a handle. None: its cluster is not one that this worker knows.
+    pub(super) fn of(shared: &Shared, handle: &Handle) -> Option<Self> {
+        let text = |name: &str| handle.state.get(name).and_then(Value::as_str);
+        let cluster = shared.find_cluster(text("cluster")?)?;
+        Some(Self {
+            cluster,
+            namespace: text("namespace")?.to_owned(),
+            name: text("name")?.to_owned(),
+            uid: text("uid")?.to_owned(),
+        })
+    }
+
+    pub(super) fn of_job(cluster: &Arc<Cluster>, job: &JobSeen) -> Self {
+        Self {
+            cluster: Arc::clone(cluster),
+            namespace: job.namespace.clone(),
+            name: job.name.clone(),
+            uid: job.uid.clone(),
+        }
+    }
+
+    fn jobs(&self) -> Api<Job> {
+        Api::namespaced(self.cluster.control.clone(), &self.namespace)
+    }
+
+    pub(super) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.cluster.control.clone(), &self.namespace)
+    }
+
+    /// The Job, if it is there and is this one.
+    pub(super) async fn look(&self, key: RunKey) -> Result<Option<JobSeen>, DriverError> {
+        let found = ask(self.jobs().get_opt(&self.name)).await?;
+        let job = found.as_ref().and_then(JobSeen::of);
+        Ok(job.filter(|job| job.uid == self.uid && job.key == key))
+    }
+
+    /// Its pods.
+    pub(super) async fn look_at_pods(&self, key: RunKey) -> Result<Vec<PodSeen>, DriverError> {
+        let selector = format!("{JOB_LABEL}={key}");
+        let pods = list(&self.pods(), &selector).await?;
+        let seen = pods.iter().filter_map(PodSeen::of);
+        Ok(seen.filter(|pod| pod.job == self.uid).collect())
+    }
+}
+
+/// Starts an attempt, or finds it. What is on its way goes on when the future is dropped, under the attempt's lock: whoever then removes the attempt
+/// waits for it.
+pub(super) async fn submit(shared: &Arc<Shared>, plan: &Plan) -> Result<Submitted, DriverError> {
+    shared.know(&plan.owner);
+    lock(&shared.removed).remove(&plan.key);
+    let (answer_tx, answer_rx) = oneshot::channel();
+    let (task_shared, plan) = (Arc::clone(shared), plan.clone());
+    shared.spawn(async move {
+        let answer = make(&task_shared, &plan).await;
+        // Who asked may have gone.
+        answer_tx.send(answer).ok();
+    });
+    answer_rx.await.unwrap_or_else(|_| {
+        Err(DriverError::Unavailable {
+            engine: ENGINE,
+            reason: "the driver is shutting down".to_owned(),
+        })
+    })
+}
+
+async fn make(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
+    let _guard = shared.lock_of(plan.key).await;
+    let _turn = shared.creating.acquire().await;
+    let cluster = shared.cluster_of(plan.cluster.as_ref()).await?;
+    if cluster.learn(&plan.namespace) {
+        shared.places.send_modify(|count| *count += 1);
+    }
+    if plan.secret.is_some() {
+        keep_secret(&cluster, plan).await?;
+    }
+    let created = create_job(&cluster, plan).await;
+    let what = || format!("the job '{}' in namespace '{}'", plan.name, plan.namespace);
+    let (job, is_new) = match created {
+        Ok(job) => (job, true),
+        Err(error) if error::is_taken(&error) => {
+            let jobs: Api<Job> = Api::namespaced(cluster.control.clone(), &plan.namespace);
+            match ask(jobs.get_opt(&plan.name)).await? {
+                Some(job) => (job, false),
+                // It went away between two questions.
+                None => return Err(error::unavailable(&error)),
+            }
+        }
+        Err(error) => {
+            let refused = error::refused(&error, &what());
+            if !matches!(refused, DriverError::Unavailable { .. }) {
+                drop_secret(&cluster, plan).await;
+            }
+            return Err(refused);
+        }
+    };
+    let labels = job.metadata.labels.clone().unwrap_or_default();
+    let ours = plan.own_labels();
+    let is_ours = ours
+        .iter()
+        .all(|(name, value)| labels.get(name) == Some(value));
+    let Some(seen) = JobSeen::of(&job).filter(|_| is_ours) else {
+        drop_secret(&cluster, plan).await;
+        return Err(DriverError::Conflict { what: what() });
+    };
+    if plan.secret.is_some() {
+        give_secret(&cluster, plan, &seen).await;
+    }
+    let handle = seen.handle(&cluster.id);
+    lock(&shared.known).insert(plan.key, handle.clone());
+    Ok(if is_new {
+        Submitted::Created(handle)
+    } else {
+        Submitted::Adopted(handle)
+    })
+}
+
+/// As it was written: a typed Job would lose what it does not know.
+async fn create_job(cluster: &Cluster, plan: &Plan) -> Result<Job, kube::Error> {
+    let path = Job::url_path(&(), Some(&plan.namespace));
+    let body = serde_json::to_vec(&plan.manifest.0).map_err(kube::Error::SerdeError)?;
+    let request = Request::new(path)
+        .create(&PostParams::default(), body)
+        .map_err(kube::Error::BuildRequest)?;
+    bounded(cluster.control.request(request)).await
+}
+
+/// Makes the Secret of an attempt before its Job, so that no pod waits for it. One that an earlier try left is brought up to date.
+async fn keep_secret(cluster: &Cluster, plan: &Plan) -> Result<(), DriverError> {
+    let Some(values) = &plan.secret else {
+        return Ok(());
+    };
+    let name = plan.secret_name();
+    let what = format!("the secret '{name}' in namespace '{}'", plan.namespace);
+    let secrets: Api<Secret> = Api::namespaced(cluster.control.clone(), &plan.namespace);
+    let mut secret = Secret {
+        string_data: Some(values.0.clone()),
+        type_: Some("Opaque".to_owned()),
+        ..Secret::default()
+    };
+    secret.metadata.name = Some(name.clone());
+    secret.metadata.labels = Some(plan.own_labels());
+    let created = bounded(secrets.create(&PostParams::default(), &secret)).await;
+    match created {
+        Ok(_) => Ok(()),
+        Err(error) if error::is_taken(&error) => {
+            let found = ask(secrets.get_opt(&name)).await?;
+            let metadata = found.map(|found| found.metadata).unwrap_or_default();
+            let is_ours = metadata.labels == Some(plan.own_labels());
+            if !is_ours {
+                return Err(DriverError::Conflict { what });
+            }
+            secret.metadata.owner_references = metadata.owner_references;
+            let replaced = bounded(secrets.replace(&name, &PostParams::default(), &secret)).await;
+            replaced
+                .map(drop)
+                .map_err(|error| error::refused(&error, &what))
+        }
+        Err(error) if error::is_forbidden(&error) => Err(DriverError::Denied {
+            what: format!("to keep the API key of a job in {what}"),
+            reason: format!(
+                "{}; give the worker's service account the permission to create secrets, or name a secret that has the key (PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_KEY_SECRET_NAME)",
+                error::message(&error)
+            ),
+        }),
+        Err(error) => Err(error::refused(&error, &what)),
+    }
+}
+
+/// Has the Secret go with its Job. Where that fails, it goes when the job is removed by us.
+async fn give_secret(cluster: &Cluster, plan: &Plan, job: &JobSeen) {
+    let secrets: Api<Secret> = Api::namespaced(cluster.control.clone(), &plan.namespace);
+    let owner = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "name": job.name,
+        "uid": job.uid,
+        "blockOwnerDeletion": false,
+    });
+    let patch = json!({"metadata": {"ownerReferences": [owner]}});
+    let patch = Patch::Merge(patch);
+    let name = plan.secret_name();
+    let given = bounded(secrets.patch(&name, &PatchParams::default(), &patch)).await;
+    if let Err(error) = given {
+        tracing::warn!(
+            job = %plan.key,
+            error = error::message(&error),
+            "cannot tie the secret of a job to it; it is removed with the job by this worker"
+        );
+    }
+}
+
+async fn drop_secret(cluster: &Cluster, plan: &Plan) {
+    if plan.secret.is_none() {
+        return;
+    }
+    let secrets: Api<Secret> = Api::namespaced(cluster.control.clone(), &plan.namespace);
+    let name = plan.secret_name();
+    let deleted = bounded(secrets.delete(&name, &DeleteParams::default())).await;
+    if let Err(error) = deleted
+        && !error::is_missing(&error)
+    {
+        tracing::warn!(job = %plan.key, error = error::message(&error), "a secret is left that no job uses");
+    }
+}
+
+/// What became of an attempt.
+pub(super) async fn recover(shared: &Shared, handle: &Handle) -> Result<Recovered, DriverError> {
+    let Some(place) = Place::of(shared, handle) else {
+        let cluster = handle.state.get("cluster").and_then(Value::as_str);
+        let reason = format!(
+            "it is on the cluster at {}, and this worker knows no way there (it knows {})",
+            cluster.unwrap_or("?"),
+            shared.cluster_names()
+        );
+        return Ok(Recovered::Unreachable { reason });
+    };
+    if place.cluster.learn(&place.namespace) {
+        shared.places.send_modify(|count| *count += 1);
+    }
+    let Some(job) = place.look(handle.key).await? else {
+        let end = lock(&shared.ends).get(&handle.key).cloned();
+        return Ok(end.map_or(Recovered::Missing, Recovered::Exited));
+    };
+    lock(&shared.known).insert(handle.key, handle.clone());
+    let pods = place.look_at_pods(handle.key).await?;
+    let by_us = shared.ended_by_us(handle.key);
+    Ok(match state::phase(&job, &pods, by_us.as_ref()) {
+        Phase::Exited(outcome) => Recovered::Exited(outcome),
+        Phase::Pending(_) | Phase::Running => Recovered::Running,
+    })
+}
+
+/// Undoes the submission of an attempt.
+pub(super) async fn destroy(shared: &Shared, key: RunKey) -> Result<(), DriverError> {
+    let _guard = shared.lock_of(key).await;
+    lock(&shared.removed).insert(key);
+    let known = lock(&shared.known).get(&key).cloned();
+    let places = match known.and_then(|handle| Place::of(shared, &handle)) {
+        Some(place) => vec![place],
+        None => search(shared, key).await?,
+    };
+    for place in &places {
+        remove(shared, place, key).await?;
+    }
+    if places.is_empty() {
+        remove_secrets(shared, key).await;
+    }
+    shared.forget(key);
+    Ok(())
+}
+
+/// What finds an attempt of the owners that we know; of any, while we know none.
+fn selector_of(shared: &Shared, key: RunKey) -> String {
+    let owners: Vec<String> = lock(&shared.owners).iter().map(owner_value).collect();
+    if owners.is_empty() {
+        return format!("{JOB_LABEL}={key},{OWNER_LABEL}");
+    }
+    format!("{JOB_LABEL}={key},{OWNER_LABEL} in ({})", owners.join(","))
+}
+
+/// The Jobs of an attempt, wherever they are.
+async fn search(shared: &Shared, key: RunKey) -> Result<Vec<Place>, DriverError> {
+    let selector = selector_of(shared, key);
+    let mut places = Vec::new();
+    for cluster in shared.clusters() {
+        for job in everywhere::<Job>(&cluster, &selector).await? {
+            if let Some(job) = JobSeen::of(&job) {
+                places.push(Place::of_job(&cluster, &job));
+            }
+        }
+    }
+    Ok(places)
+}
+
+async fn remove(shared: &Shared, place: &Place, key: RunKey) -> Result<(), DriverError> {
+    let Some(job) = place.look(key).await? else {
+        return Ok(());
+    };
+    if job.is_kept && has_ended(shared, place, job).await? && let_go(place).await {
+        return Ok(());
+    }
+    delete(shared, place, key, NO_GRACE).await?;
+    let begun = Instant::now();
+    let (mut wait, longest) = LOOK_AGAIN;
+    while place.look(key).await?.is_some() {
+        if begun.elapsed() > GONE_LIMIT {
+            return Err(DriverError::Unavailable {
+                engine: ENGINE,
+                reason: format!("the job '{}' is still being removed", place.name),
+            });
+        }
+        tokio::time::sleep(wait).await;
+        wait = longest.min(wait * 2);
+    }
+    Ok(())
+}
+
+/// Whether a Job has ended. Its pod has before it, so that the cluster may still have to notice.
+async fn has_ended(shared: &Shared, place: &Place, mut job: JobSeen) -> Result<bool, DriverError> {
+    let pods = place.look_at_pods(job.key).await?;
+    let by_us = shared.ended_by_us(job.key);
+    let phase = state::phase(&job, &pods, by_us.as_ref());
+    let begun = Instant::now();
+    let (mut wait, longest) = LOOK_AGAIN;
+    while matches!(phase, Phase::Exited(_)) && !job.has_ended() && begun.elapsed() < NOTICE_LIMIT {
+        tokio::time::sleep(wait).await;
+        wait = longest.min(wait * 2);
+        match place.look(job.key).await? {
+            Some(now) => job = now,
+            None => return Ok(false),
+        }
+    }
+    Ok(job.has_ended())
+}
+
+/// Leaves a Job that has ended to the cluster, which removes it when its time has come (`finished_job_ttl`): from now on it is nobody's.
+async fn let_go(place: &Place) -> bool {
+    let patch = json!({"metadata": {"labels": {OWNER_LABEL: null}, "uid": place.uid}});
+    let (jobs, parameters) = (place.jobs(), PatchParams::default());
+    match bounded(jobs.patch(&place.name, &parameters, &Patch::Merge(patch))).await {
+        Ok(_) => true,
+        Err(error) => {
+            let reason = error::message(&error);
+            tracing::warn!(
+                job = place.name,
+                reason,
+                "cannot leave a job that has ended to its finished_job_ttl; it is deleted"
+            );
+            false
+        }
+    }
+}
+
+/// Deletes a Job and has its pods end within this grace. Already gone is success.
+pub(super) async fn delete(
+    shared: &Shared,
+    place: &Place,
+    key: RunKey,
+    grace: Duration,
+) -> Result<(), DriverError> {
+    // Grace of none would have the cluster forget pods that still run.
+    let seconds = u32::try_from(grace.as_millis().div_ceil(1000))
+        .unwrap_or(u32::MAX)
+        .max(1);
+    let parameters = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Foreground),
+        ..DeleteParams::default()
+    };
+    let parameters = parameters.preconditions(kube::api::Preconditions {
+        uid: Some(place.uid.clone()),
+        resource_version: None,
+    });
+    // The Job first: one without its pod makes another.
+    match bounded(place.jobs().delete(&place.name, &parameters)).await {
+        Ok(_) => {}
+        Err(error) if error::is_missing(&error) || error::is_conflict(&error) => return Ok(()),
+        Err(error) => return Err(error::unavailable(&error)),
+    }
+    let parameters = DeleteParams {
+        grace_period_seconds: Some(seconds),
+        ..DeleteParams::default()
+    };
+    let pods = place.look_at_pods(key).await?;
+    let api = place.pods();
+    let deletions = pods.iter().filter(|pod| !pod.has_ended()).map(async |pod| {
+        match bounded(api.delete(&pod.name, &parameters)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error::is_missing(&error) || error::is_conflict(&error) => Ok(()),
+            Err(error) if error::is_forbidden(&error) => {
+                shared.complain_once(
+                    "pods/delete",
+                    "this worker may not delete pods, so they end within their own terminationGracePeriodSeconds",
+                );
+                Ok(())
+            }
+            Err(error) => Err(error::unavailable(&error)),
+        }
+    });
+    future::try_join_all(deletions).await.map(drop)
+}
+
+/// Removes the Secrets of an attempt that has no Job.
+async fn remove_secrets(shared: &Shared, key: RunKey) {
+    let selector = selector_of(shared, key);
+    for cluster in shared.clusters() {
+        for namespace in cluster.namespaces() {
+            let api: Api<Secret> = Api::namespaced(cluster.control.clone(), &namespace);
+            let secrets = match pages(&api, &selector).await {
+                Ok(secrets) => secrets,
+                // Who may not see secrets has made none.
+                Err(error) => {
+                    let reason = error::message(&error);
+                    tracing::debug!(reason, "cannot look for secrets of a job that is not there");
+                    continue;
+                }
+            };
+            for name in secrets.into_iter().filter_map(|one| one.metadata.name) {
+                let deleted = bounded(api.delete(&name, &DeleteParams::default())).await;
+                if let Err(error) = deleted
+                    && !error::is_missing(&error)
+                {
+                    let reason = error::message(&error);
+                    tracing::warn!(job = %key, reason, "cannot remove the secret of a job");
+                }
+            }
+        }
+    }
+}
+
+/// Everything of an owner.
+pub(super) async fn list_owned(shared: &Shared, owner: &Owner) -> Result<Vec<Owned>, DriverError> {
+    let selector = format!("{OWNER_LABEL}={}", owner_value(owner));
+    let mut owned = Vec::new();
+    for cluster in shared.clusters() {
+        let jobs = everywhere::<Job>(&cluster, &selector).await?;
+        let pods = everywhere::<Pod>(&cluster, &selector).await?;
+        let pods: Vec<_> = pods.iter().filter_map(PodSeen::of).collect();
+        for job in jobs.iter().filter_map(JobSeen::of) {
+            let of_job = pods.iter().filter(|pod| pod.job == job.uid).cloned();
+            let of_job: Vec<PodSeen> = of_job.collect();
+            let by_us: Option<EndedByUs> = shared.ended_by_us(job.key);
+            let handle = job.handle(&cluster.id);
+            lock(&shared.known).insert(job.key, handle.clone());
+            owned.push(Owned {
+                handle,
+                phase: state::phase(&job, &of_job, by_us.as_ref()),
+            });
+        }
+    }
+    Ok(owned)
+}
+
+/// What has these labels in a cluster, as far as we may see it.
+async fn everywhere<K>(cluster: &Cluster, selector: &str) -> Result<Vec<K>, DriverError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    'again: loop {
+        let mut found = Vec::new();
+        for scope in cluster.scopes() {
+            let client = cluster.control.clone();
+            let api: Api<K> = match &scope {
+                None => Api::all(client),
+                Some(namespace) => Api::namespaced(client, namespace),
+            };
+            match pages(&api, selector).await {
+                Ok(items) => found.extend(items),
+                Err(error) if error::is_forbidden(&error) => {
+                    if cluster.forbid(scope.as_deref()) {
+                        return Err(error::unavailable(&error));
+                    }
+                    continue 'again;
+                }
+                Err(error) => return Err(error::unavailable(&error)),
+            }
+        }
+        return Ok(found);
+    }
+}
+
+async fn list<K>(api: &Api<K>, selector: &str) -> Result<Vec<K>, DriverError>
+where
+    K: Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let listed = pages(api, selector).await;
+    listed.map_err(|error| error::unavailable(&error))
+}
+
+async fn pages<K>(api: &Api<K>, selector: &str) -> Result<Vec<K>, kube::Error>
+where
+    K: Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let mut parameters = ListParams::default().labels(selector).limit(PAGE);
+    let mut items = Vec::new();
+    loop {
+        let page = bounded(api.list(&parameters)).await?;
+        items.extend(page.items);
+        match page.metadata.continue_ {
+            Some(token) if !token.is_empty() => parameters = parameters.continue_token(&token),
+            _ => return Ok(items),
+        }
+    }
+}
+
+async fn ask<T>(question: impl Future<Output = Result<T, kube::Error>>) -> Result<T, DriverError> {
+    bounded(question)
+        .await
+        .map_err(|error| error::unavailable(&error))
+}
+
+/// A connection that neither ends nor says anything must not hold anybody up.
+pub(super) async fn bounded<T>(
+    question: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, kube::Error> {
+    match tokio::time::timeout(CONTROL_LIMIT, question).await {
+        Ok(answer) => answer,
+        Err(_) => Err(kube::Error::Service(
+            "the cluster's API does not answer".into(),
+        )),
+    }
+}

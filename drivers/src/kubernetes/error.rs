@@ -1,0 +1,112 @@
+//! What a cluster's refusals mean to whoever asked.
+
+use std::time::Duration;
+
+use kube::core::Status;
+
+use super::ENGINE;
+use crate::driver::DriverError;
+
+/// What the cluster said, where it said something.
+pub(super) fn status(error: &kube::Error) -> Option<&Status> {
+    match error {
+        kube::Error::Api(status) => Some(status),
+        _ => None,
+    }
+}
+
+/// The cluster does not have it.
+pub(super) fn is_missing(error: &kube::Error) -> bool {
+    status(error).is_some_and(|status| status.code == 404)
+}
+
+/// The cluster has one of that name.
+pub(super) fn is_taken(error: &kube::Error) -> bool {
+    status(error).is_some_and(|status| status.code == 409 && status.reason == "AlreadyExists")
+}
+
+/// It has changed meanwhile, or is not what it was.
+pub(super) fn is_conflict(error: &kube::Error) -> bool {
+    status(error).is_some_and(|status| status.code == 409)
+}
+
+/// We may not.
+pub(super) fn is_forbidden(error: &kube::Error) -> bool {
+    status(error).is_some_and(|status| status.code == 403)
+}
+
+/// Any failure of a call whose object is not to blame.
+pub(super) fn unavailable(error: &kube::Error) -> DriverError {
+    DriverError::Unavailable {
+        engine: ENGINE,
+        reason: message(error),
+    }
+}
+
+/// Why something could not be made, by what can be done about it.
+pub(super) fn refused(error: &kube::Error, what: &str) -> DriverError {
+    let Some(status) = status(error) else {
+        return unavailable(error);
+    };
+    let said = status.message.clone();
+    let delay = status
+        .details
+        .as_ref()
+        .map_or(0, |it| it.retry_after_seconds);
+    let retry_after = (delay > 0).then(|| Duration::from_secs(u64::from(delay)));
+    match status.code {
+        403 if said.contains("exceeded quota") => DriverError::Quota {
+            reason: said,
+            retry_after,
+        },
+        // A namespace on its way out takes nothing new, and will not again.
+        403 if said.contains("is being terminated") => DriverError::NotFound {
+            what: format!("a place for {what}: {said}; its namespace"),
+        },
+        403 => DriverError::Denied {
+            what: what.to_owned(),
+            reason: format!(
+                "{said}; give the worker's service account the permission, or ask who admits what to the cluster"
+            ),
+        },
+        404 => DriverError::NotFound {
+            what: format!("the namespace of {what} ({said})"),
+        },
+        400 | 405 | 406 | 413 | 415 | 422 => DriverError::Invalid {
+            field: "job_manifest".to_owned(),
+            reason: format!("the cluster does not take it: {said}"),
+        },
+        429 => DriverError::Quota {
+            reason: format!("the cluster's API has too much to do: {said}"),
+            retry_after,
+        },
+        _ => unavailable(error),
+    }
+}
+
+/// What was said, for a person.
+pub(super) fn message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Api(status) => format!("{} {}", status.code, status.reason),
+        kube::Error::Service(source) => chain(source.as_ref()),
+        other => chain(other),
+    }
+}
+
+/// An error and what it came from, each said once.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let text = source.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        next = source.source();
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Ending a job: its Job is deleted, and its pods with a grace, in which they are asked to end and after which they are forced to.
+//!
+//! What a pod writes goes with it, so it is read along until the end.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{task::AbortHandle, time::Instant};
+
+use super::{
+    Shared,
+    act::{self, Place},
+    lock, logs,
+    plan::RUNNER,
+    reasons,
+    state::{self, EndedByUs, JobSeen},
+};
+use crate::{
+    driver::DriverError,
+    job::{Handle, Intent, Outcome, Phase, RunKey, StopRequest},
+};
+
+/// How long Prefect's own runner inside a pod has between being asked to end and being forced, once the grace is over.
+///
+/// It sees by itself that its flow run is to be cancelled, at once over its socket and every 10 s without one (`PREFECT_RUNNER_POLL_FREQUENCY`, 3.8.8),
+/// ends the flow, runs its hooks and reports. A signal in the middle of that would have it give the flow run back, so the whole grace is its own.
+const RUNNER_ENDS: Duration = Duration::from_secs(8);
+
+/// How long the end of a job waits for the reading of its output to begin.
+const READING_BEGINS: Duration = Duration::from_secs(2);
+
+/// The grace of a job that took too long.
+const GIVEN_UP_GRACE: Duration = Duration::from_secs(30);
+
+/// How long to wait before the cluster is asked again to delete.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// A job that is being ended by us.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    pub(super) why: EndedByUs,
+    forced_at: Instant,
+    task: Option<AbortHandle>,
+}
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Asks a job to end, and sees to it that it does.
+pub(super) async fn stop(
+    shared: &Arc<Shared>,
+    handle: &Handle,
+    request: StopRequest,
+) -> Result<(), DriverError> {
+    let key = handle.key;
+    let Some(place) = Place::of(shared, handle) else {
+        return Err(DriverError::Unavailable {
+            engine: super::ENGINE,
+            reason: "the job is on a cluster to which this worker knows no way".to_owned(),
+        });
+    };
+    let Some(job) = place.look(key).await? else {
+        return Ok(());
+    };
+    let pods = place.look_at_pods(key).await?;
+    let by_us = shared.ended_by_us(key);
+    if matches!(state::phase(&job, &pods, by_us.as_ref()), Phase::Exited(_)) {
+        return Ok(());
+    }
+    let has_begun = pods.iter().any(super::pod::PodSeen::has_begun);
+    let sees_by_itself = request.intent == Intent::Cancel && job.program == RUNNER && has_begun;
+    let grace_ends = Instant::now() + request.grace;
+    let forced_at = if sees_by_itself {
+        grace_ends + RUNNER_ENDS
+    } else {
+        grace_ends
+    };
+    let known = lock(&shared.stops).get(&key).map(|known| known.forced_at);
+    if known.is_some_and(|known| known <= forced_at) {
+        return Ok(());
+    }
+    if pods.iter().any(|pod| pod.placed.is_some()) && known.is_none() {
+        logs::keep(shared, handle, READING_BEGINS).await;
+    }
+    if sees_by_itself {
+        let later = later(Arc::clone(shared), place, key, grace_ends);
+        remember(shared, key, EndedByUs::Asked, forced_at, Some(later));
+        return Ok(());
+    }
+    // Known before it is sent: the end may be quicker than the answer.
+    remember(
+        shared,
+        key,
+        EndedByUs::Asked,
+        forced_at,
+        None::<std::future::Ready<()>>,
+    );
+    let deleted = act::delete(shared, &place, key, request.grace).await;
+    if deleted.is_err() && known.is_none() {
+        lock(&shared.stops).remove(&key);
+    }
+    deleted
+}
+
+/// Ends a job that took too long, so that it is gone before anybody is told.
+pub(super) fn give_up(shared: &Arc<Shared>, place: Place, job: JobSeen, outcome: Outcome) {
+    let key = job.key;
+    if lock(&shared.stops).contains_key(&key) {
+        return;
+    }
+    let work = {
+        let shared = Arc::clone(shared);
+        async move {
+            let told = reasons::explain(&shared, &place, key, outcome).await;
+            tracing::warn!(%key, outcome = ?told, "giving up on a job");
+            if let Some(stopping) = lock(&shared.stops).get_mut(&key) {
+                stopping.why = EndedByUs::GivenUp(told);
+            }
+            logs::keep(&shared, &job.handle(&place.cluster.id), READING_BEGINS).await;
+            insist(&shared, &place, key, GIVEN_UP_GRACE).await;
+        }
+    };
+    let why = EndedByUs::GivenUp(Outcome::Lost {
+        reason: "it took too long, so it was removed".to_owned(),
+    });
+    remember(
+        shared,
+        key,
+        why,
+        Instant::now() + GIVEN_UP_GRACE,
+        Some(work),
+    );
+}
+
+fn remember(
+    shared: &Arc<Shared>,
+    key: RunKey,
+    why: EndedByUs,
+    forced_at: Instant,
+    work: Option<impl Future<Output = ()> + Send + 'static>,
+) {
+    let mut stops = lock(&shared.stops);
+    let task = work.map(|work| shared.spawn(work));
+    stops.insert(
+        key,
+        Stopping {
+            why,
+            forced_at,
+            task,
+        },
+    );
+}
+
+async fn later(shared: Arc<Shared>, place: Place, key: RunKey, at: Instant) {
+    tokio::time::sleep_until(at).await;
+    insist(&shared, &place, key, RUNNER_ENDS).await;
+}
+
+/// Deletes until the cluster has heard it.
+async fn insist(shared: &Shared, place: &Place, key: RunKey, grace: Duration) {
+    while let Err(error) = act::delete(shared, place, key, grace).await {
+        tracing::warn!(%key, %error, "cannot delete a job yet");
+        tokio::time::sleep(AGAIN).await;
+    }
+}

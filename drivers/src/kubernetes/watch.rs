@@ -1,0 +1,456 @@
+//! What happens in clusters, as events of jobs: one watch of Jobs and one of pods for each place where jobs are, and the limits of what is waited for.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::stream::{self, AbortHandle, BoxStream, SelectAll, StreamExt as _};
+use jiff::Timestamp;
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::{
+    Api,
+    core::NamespaceResourceScope,
+    runtime::watcher::{self, Event, watcher},
+};
+use serde::de::DeserializeOwned;
+use tokio::{sync::watch as watch_channel, time::Instant};
+
+use super::{
+    Shared,
+    act::{Place, bounded},
+    connection::{Cluster, WATCH_TURN},
+    error, lock,
+    plan::{OWNER_LABEL, owner_value},
+    pod::PodSeen,
+    state::{JobSeen, key_of},
+    stop,
+    store::Store,
+};
+use crate::{
+    driver::{Health, JobEvent},
+    job::{Owner, Phase, RunKey},
+};
+
+/// How often the cluster is asked how it is, when it was well and when it was not.
+const PULSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(2));
+
+/// How long to wait before a watch that failed is begun again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How often limits are looked at. None is shorter than this.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How many objects come in one page of a list.
+const PAGE: u32 = 500;
+
+/// Asks the cluster how it is, for as long as the driver lives.
+pub(super) async fn keep_looking(shared: Arc<Shared>) {
+    loop {
+        let is_up = *shared.health.borrow() == Health::Up;
+        tokio::time::sleep(if is_up { PULSE.0 } else { PULSE.1 }).await;
+        look_once(&shared).await;
+    }
+}
+
+/// Asks the cluster once how it is.
+pub(super) async fn look_once(shared: &Shared) {
+    let was_up = *shared.health.borrow() == Health::Up;
+    let health = match bounded(shared.home().control.apiserver_version()).await {
+        Ok(_) => Health::Up,
+        Err(error) => Health::Down {
+            reason: format!(
+                "the Kubernetes API at {} does not answer as it should: {}",
+                shared.home().id,
+                error::message(&error)
+            ),
+        },
+    };
+    match &health {
+        Health::Down { reason } if was_up => tracing::warn!(reason, "the cluster takes no work"),
+        Health::Up if !was_up => tracing::info!("the cluster takes work again"),
+        _ => {}
+    }
+    shared.health.send_if_modified(|known| {
+        let changed = *known != health;
+        *known = health;
+        changed
+    });
+}
+
+/// The events of one owner, as the contract of [`crate::Driver::events`] has them.
+pub(super) fn events(shared: Arc<Shared>, owner: &Owner) -> BoxStream<'static, JobEvent> {
+    let events = Events {
+        selector: format!("{OWNER_LABEL}={}", owner_value(owner)),
+        places_rx: shared.places.subscribe(),
+        shared,
+        store: Store::default(),
+        heard: SelectAll::new(),
+        scopes: Vec::new(),
+        next_scope: 0,
+        queue: VecDeque::new(),
+        is_lost: true,
+        has_begun: false,
+        tick_at: Instant::now(),
+    };
+    stream::unfold(events, |mut events| async move {
+        let event = events.next().await;
+        Some((event, events))
+    })
+    .boxed()
+}
+
+/// An event stream.
+struct Events {
+    shared: Arc<Shared>,
+    selector: String,
+    places_rx: watch_channel::Receiver<u64>,
+    store: Store,
+    heard: SelectAll<BoxStream<'static, (u64, Heard)>>,
+    scopes: Vec<Scope>,
+    next_scope: u64,
+    queue: VecDeque<JobEvent>,
+    /// Whether events may have been missed since the last snapshot.
+    is_lost: bool,
+    /// Whether there has been one.
+    has_begun: bool,
+    tick_at: Instant,
+}
+
+/// A place that is watched.
+struct Scope {
+    id: u64,
+    cluster: Arc<Cluster>,
+    /// None: all of the cluster.
+    namespace: Option<String>,
+    jobs: Listing,
+    pods: Listing,
+    aborts: [AbortHandle; 2],
+    /// When to begin again, if it failed.
+    again_at: Option<Instant>,
+}
+
+/// One of the two watches of a place.
+#[derive(Default)]
+struct Listing {
+    /// The uids that the list on its way had so far.
+    fresh: HashSet<String>,
+    is_done: bool,
+}
+
+enum Heard {
+    Job(watcher::Result<Event<Job>>),
+    Pod(watcher::Result<Event<Pod>>),
+}
+
+// === impl Events ===
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        for abort in &self.aborts {
+            abort.abort();
+        }
+    }
+}
+
+impl Scope {
+    fn is_listed(&self) -> bool {
+        self.jobs.is_done && self.pods.is_done && self.again_at.is_none()
+    }
+
+    fn has(&self, cluster: &Cluster, namespace: &str) -> bool {
+        let here = self.namespace.as_deref();
+        cluster.id == self.cluster.id && here.is_none_or(|here| here == namespace)
+    }
+}
+
+impl Events {
+    async fn next(&mut self) -> JobEvent {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                return event;
+            }
+            self.open_places();
+            let wake = self.wake_at();
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(wake) => self.tick(),
+                Some((scope, heard)) = self.heard.next(), if !self.heard.is_empty() => self.take(scope, heard),
+                changed = self.places_rx.changed() => {
+                    // The sender is as old as we are.
+                    changed.ok();
+                }
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let again = self.scopes.iter().filter_map(|scope| scope.again_at).min();
+        again.map_or(self.tick_at, |again| again.min(self.tick_at))
+    }
+
+    /// Begins to watch where nobody does, and ends it where there is nothing to see.
+    fn open_places(&mut self) {
+        let mut wanted = Vec::new();
+        for cluster in self.shared.clusters() {
+            let scopes = cluster.scopes();
+            wanted.extend(
+                scopes
+                    .into_iter()
+                    .map(|scope| (Arc::clone(&cluster), scope)),
+            );
+        }
+        let is_wanted = |scope: &Scope| {
+            wanted
+                .iter()
+                .any(|(cluster, name)| cluster.id == scope.cluster.id && *name == scope.namespace)
+        };
+        self.scopes.retain(is_wanted);
+        let now = Instant::now();
+        self.scopes
+            .retain(|scope| scope.again_at.is_none_or(|again| again > now));
+        for (cluster, namespace) in wanted {
+            let is_open = self
+                .scopes
+                .iter()
+                .any(|scope| scope.cluster.id == cluster.id && scope.namespace == namespace);
+            if !is_open {
+                self.open(cluster, namespace);
+            }
+        }
+    }
+
+    fn open(&mut self, cluster: Arc<Cluster>, namespace: Option<String>) {
+        let id = self.next_scope;
+        self.next_scope += 1;
+        let config = || {
+            watcher::Config::default()
+                .labels(&self.selector)
+                .timeout(u32::try_from(WATCH_TURN.as_secs()).unwrap_or(u32::MAX))
+                .page_size(PAGE)
+        };
+        let name = namespace.as_deref();
+        let jobs = watcher(api::<Job>(&cluster, name), config());
+        let pods = watcher(api::<Pod>(&cluster, name), config());
+        let (jobs, jobs_abort) = stream::abortable(jobs);
+        let (pods, pods_abort) = stream::abortable(pods);
+        self.heard
+            .push(jobs.map(move |event| (id, Heard::Job(event))).boxed());
+        self.heard
+            .push(pods.map(move |event| (id, Heard::Pod(event))).boxed());
+        self.scopes.push(Scope {
+            id,
+            cluster,
+            namespace,
+            jobs: Listing::default(),
+            pods: Listing::default(),
+            aborts: [jobs_abort, pods_abort],
+            again_at: None,
+        });
+    }
+
+    fn take(&mut self, id: u64, heard: Heard) {
+        let Some(index) = self.scopes.iter().position(|scope| scope.id == id) else {
+            return;
+        };
+        if self.scopes[index].again_at.is_some() {
+            return;
+        }
+        let error = match heard {
+            Heard::Job(Ok(event)) => return self.take_job(index, event),
+            Heard::Pod(Ok(event)) => return self.take_pod(index, event),
+            Heard::Job(Err(error)) | Heard::Pod(Err(error)) => error,
+        };
+        self.fail(index, &error);
+    }
+
+    fn fail(&mut self, index: usize, error: &watcher::Error) {
+        let scope = &mut self.scopes[index];
+        let was_listed = scope.is_listed();
+        let reason = reason(error);
+        if is_forbidden(error) {
+            let needed = scope.cluster.forbid(scope.namespace.as_deref());
+            if scope.namespace.is_none() || !needed {
+                // What takes its place is opened at once.
+                return;
+            }
+        }
+        tracing::debug!(reason, "a watch failed; beginning again");
+        scope.again_at = Some(Instant::now() + RETRY);
+        for abort in &scope.aborts {
+            abort.abort();
+        }
+        if was_listed && !self.is_lost {
+            self.is_lost = true;
+            self.queue.push_back(JobEvent::WatchLost { reason });
+        }
+    }
+
+    fn take_job(&mut self, index: usize, event: Event<Job>) {
+        let scope = &mut self.scopes[index];
+        match event {
+            Event::Init => scope.jobs = Listing::default(),
+            Event::Apply(job) | Event::InitApply(job) => {
+                let Some(job) = JobSeen::of(&job) else { return };
+                if !scope.jobs.is_done {
+                    scope.jobs.fresh.insert(job.uid.clone());
+                }
+                let is_whole = scope.is_listed();
+                let key = self.store.job(&scope.cluster, job);
+                if is_whole {
+                    self.look(key);
+                }
+            }
+            Event::Delete(job) => {
+                let key = key_of(&job.metadata);
+                if let (Some(key), Some(uid)) = (key, job.metadata.uid) {
+                    self.store.job_gone(&uid, key);
+                    self.look(key);
+                }
+            }
+            Event::InitDone => {
+                scope.jobs.is_done = true;
+                let fresh = std::mem::take(&mut scope.jobs.fresh);
+                let here = self.store.jobs_in(|cluster, name| scope.has(cluster, name));
+                for (uid, key) in here {
+                    if !fresh.contains(&uid) {
+                        self.store.job_gone(&uid, key);
+                    }
+                }
+                self.settle(index);
+            }
+        }
+    }
+
+    fn take_pod(&mut self, index: usize, event: Event<Pod>) {
+        let scope = &mut self.scopes[index];
+        match event {
+            Event::Init => scope.pods = Listing::default(),
+            Event::Apply(pod) | Event::InitApply(pod) => {
+                let Some(pod) = PodSeen::of(&pod) else { return };
+                if !scope.pods.is_done {
+                    scope.pods.fresh.insert(pod.uid.clone());
+                }
+                let is_whole = scope.is_listed();
+                let key = self.store.pod(pod);
+                if is_whole {
+                    self.look(key);
+                }
+            }
+            Event::Delete(pod) => {
+                // How it was when it went says how it ended.
+                if let Some(pod) = PodSeen::of(&pod) {
+                    let (job, uid) = (pod.job.clone(), pod.uid.clone());
+                    let key = self.store.pod(pod);
+                    self.store.pod_gone(&job, &uid, key);
+                    self.look(key);
+                }
+            }
+            Event::InitDone => {
+                scope.pods.is_done = true;
+                let fresh = std::mem::take(&mut scope.pods.fresh);
+                let here = self.store.pods_in(|cluster, name| scope.has(cluster, name));
+                for (job, uid, key) in here {
+                    if !fresh.contains(&uid) {
+                        self.store.pod_gone(&job, &uid, key);
+                    }
+                }
+                self.settle(index);
+            }
+        }
+    }
+
+    /// Tells of everything, once a place is wholly listed and no other is about to be.
+    fn settle(&mut self, index: usize) {
+        let is_settled = |scope: &Scope| scope.is_listed() || scope.again_at.is_some();
+        if !self.scopes[index].is_listed() || !self.scopes.iter().all(is_settled) {
+            return;
+        }
+        // What was not looked at while only one of the two lists was there.
+        for key in self.store.keys() {
+            self.look(key);
+        }
+        self.is_lost = false;
+        self.has_begun = true;
+        let shared = &self.shared;
+        let removed = lock(&shared.removed).clone();
+        let owned = self.store.owned(&removed);
+        let mut known = lock(&shared.known);
+        for one in &owned {
+            known.insert(one.handle.key, one.handle.clone());
+        }
+        drop(known);
+        // What changed on the way is told by the snapshot, but for what is gone.
+        self.queue.push_back(JobEvent::Snapshot(owned));
+    }
+
+    /// Tells what is new about a job.
+    fn look(&mut self, key: RunKey) {
+        if lock(&self.shared.removed).contains(&key) {
+            self.store.forget(key);
+            return;
+        }
+        let by_us = self.shared.ended_by_us(key);
+        let Some(news) = self.store.look(key, by_us.as_ref(), Timestamp::now()) else {
+            return;
+        };
+        if let Some(outcome) = news.gone {
+            lock(&self.shared.ends).insert(key, outcome);
+        }
+        // Who reads its output may be waiting for this. Nobody may be.
+        self.shared.notices.send(key).ok();
+        if let Some(phase) = news.phase {
+            // What the next snapshot has need not be told before it, but ends may not be in it.
+            if !self.is_lost || (self.has_begun && matches!(phase, Phase::Exited(_))) {
+                self.queue.push_back(JobEvent::Changed { key, phase });
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if self.tick_at > now {
+            return;
+        }
+        self.tick_at = now + TICK;
+        for key in self.store.podless() {
+            self.look(key);
+        }
+        for (cluster, job, outcome) in self.store.overdue(Timestamp::now()) {
+            let place = Place::of_job(&cluster, &job);
+            stop::give_up(&self.shared, place, job, outcome);
+        }
+    }
+}
+
+fn api<K>(cluster: &Cluster, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned,
+{
+    let client = cluster.watches.clone();
+    match namespace {
+        None => Api::all(client),
+        Some(namespace) => Api::namespaced(client, namespace),
+    }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => error::is_forbidden(error),
+        watcher::Error::WatchError(status) => status.code == 403,
+        watcher::Error::NoResourceVersion => false,
+    }
+}
+
+fn reason(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => error::message(error),
+        watcher::Error::WatchError(status) => status.message.clone(),
+        watcher::Error::NoResourceVersion => "the cluster's answer has no version".to_owned(),
+    }
+}
