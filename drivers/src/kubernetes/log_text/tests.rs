@@ -57,9 +57,15 @@ fn a_line_that_was_cut_is_whole_again() {
 #[test]
 fn what_a_node_says_in_the_place_of_a_log_is_no_line() {
     let log = format!("{STAMP}one\nrpc error: container not found");
-    assert_eq!(texts(&read(log.as_bytes(), 9, LogCursor::default())), ["one"]);
+    assert_eq!(
+        texts(&read(log.as_bytes(), 9, LogCursor::default())),
+        ["one"]
+    );
     let log = format!("unable to read\n{STAMP}one\n");
-    assert_eq!(texts(&read(log.as_bytes(), 9, LogCursor::default())), ["one"]);
+    assert_eq!(
+        texts(&read(log.as_bytes(), 9, LogCursor::default())),
+        ["one"]
+    );
 }
 
 #[test]
@@ -76,7 +82,8 @@ proptest! {
         size in 1_usize..50,
         stop in any::<prop::sample::Index>(),
     ) {
-        let log: String = written.iter().map(|line| format!("{STAMP}{line}\n")).collect();
+        let log: Vec<String> = written.iter().map(|line| format!("{STAMP}{line}\n")).collect();
+        let log = log.concat();
         let lines = read(log.as_bytes(), size, LogCursor::default());
         let seen = texts(&lines);
         prop_assert_eq!(&seen, &written);

@@ -37,9 +37,12 @@ fn job(configuration: &Value) -> Job {
         name: "My Flow!".to_owned(),
         program: Program::Execute,
         environment: Environment(
-            [("PREFECT_API_KEY", "canary"), ("PREFECT_API_URL", "http://api")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
+            [
+                ("PREFECT_API_KEY", "canary"),
+                ("PREFECT_API_URL", "http://api"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
         ),
         labels: [("team".to_owned(), "a b".to_owned())].into(),
         configuration: configuration.as_object().expect("an object").clone(),
@@ -151,7 +154,9 @@ fn what_does_not_fit_into_a_label_is_in_an_annotation() {
         assert!(super::names::is_label_value(value), "{value}");
     }
     let kept: Value = serde_json::from_str(
-        metadata["annotations"][LABELS].as_str().expect("it is kept"),
+        metadata["annotations"][LABELS]
+            .as_str()
+            .expect("it is kept"),
     )
     .expect("it is JSON");
     assert_eq!(kept["long"], long);
@@ -168,7 +173,10 @@ fn a_patch_changes_the_manifest_and_one_that_does_not_fit_is_refused_without_bei
     let manifest = planned(&patched).manifest.0;
     let pod = &manifest["spec"]["template"]["spec"];
     assert_eq!(pod["nodeSelector"]["gpu"], "yes");
-    assert_eq!(pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"], 1);
+    assert_eq!(
+        pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"],
+        1
+    );
     for wrong in [
         json!([{"op": "replace", "path": "/canary", "value": 1}]),
         json!([{"op": "canary"}]),
@@ -192,7 +200,10 @@ fn code_is_brought_by_an_init_container_where_an_image_for_it_is_configured() {
     };
     let mut settings = settings();
     let refused = plan(&job, &Policy::default(), &settings);
-    assert!(matches!(refused, Err(DriverError::Invalid { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(DriverError::Invalid { .. })),
+        "{refused:?}"
+    );
     settings.pull_image = Some(PullImage("worker:1".to_owned()));
     let plan = plan(&job, &Policy::default(), &settings).expect("it can be planned");
     let pod = &plan.manifest.0["spec"]["template"]["spec"];

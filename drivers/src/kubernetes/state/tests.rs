@@ -27,7 +27,8 @@ fn once() -> JobSeen {
 }
 
 fn ended(kind: &str, reason: &str) -> JobSeen {
-    let condition = json!({"type": kind, "status": "True", "reason": reason, "message": "so it is"});
+    let condition =
+        json!({"type": kind, "status": "True", "reason": reason, "message": "so it is"});
     job(
         &json!({"backoffLimit": 0, "template": {}}),
         &json!({"conditions": [condition]}),
@@ -112,7 +113,11 @@ fn a_container_beside_it_that_goes_on_does_not_matter() {
         let pods = [pod(containers("Running", &main, &beside))];
         assert_eq!(phase(&once(), &pods, None), exited(code));
     }
-    let early = pod(containers("Running", &json!({"running": {}}), &terminated(0, "")));
+    let early = pod(containers(
+        "Running",
+        &json!({"running": {}}),
+        &terminated(0, ""),
+    ));
     assert_eq!(phase(&once(), &[early], None), Phase::Running);
 }
 
@@ -218,12 +223,18 @@ fn each_reason_to_wait_has_its_own_patience() {
     assert_eq!(given_up(&once(), &[waits("ImagePullBackOff")]), minutes(1));
     let config = waits("CreateContainerConfigError");
     assert_eq!(given_up(&once(), &[config]), minutes(1));
-    assert_eq!(given_up(&once(), &[waits("ContainerCreating")]), minutes(30));
+    assert_eq!(
+        given_up(&once(), &[waits("ContainerCreating")]),
+        minutes(30)
+    );
     let hopeless = given_up(&once(), &[waits("ErrImageNeverPull")]);
     assert_eq!(hopeless, Some(Duration::from_secs(3)));
     let nowhere = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"});
     let nowhere = pod(json!({"phase": "Pending", "conditions": [nowhere]}));
-    assert_eq!(given_up(&once(), std::slice::from_ref(&nowhere)), minutes(15));
+    assert_eq!(
+        given_up(&once(), std::slice::from_ref(&nowhere)),
+        minutes(15)
+    );
     let found = phase(&once(), &[nowhere], None);
     assert_eq!(reason(&found), "no node has room for its pod: 0/3 nodes");
     let runs = pod(containers("Running", &json!({"running": {}}), &json!({})));
