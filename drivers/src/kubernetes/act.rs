@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     driver::{DriverError, Owned, Recovered, Submitted},
-    job::{Handle, Owner, Phase, RunKey},
+    job::{Handle, Outcome, Owner, Phase, RunKey},
 };
 
 /// How many objects come in one page of a list.
@@ -276,8 +276,7 @@ pub(super) async fn recover(shared: &Shared, handle: &Handle) -> Result<Recovere
         shared.places.send_modify(|count| *count += 1);
     }
     let Some(job) = place.look(handle.key).await? else {
-        let end = lock(&shared.ends).get(&handle.key).cloned();
-        return Ok(end.map_or(Recovered::Missing, Recovered::Exited));
+        return Ok(end_of_gone(shared, handle.key).map_or(Recovered::Missing, Recovered::Exited));
     };
     lock(&shared.known).insert(handle.key, handle.clone());
     let pods = place.look_at_pods(handle.key).await?;
@@ -286,6 +285,29 @@ pub(super) async fn recover(shared: &Shared, handle: &Handle) -> Result<Recovere
         Phase::Exited(outcome) => Recovered::Exited(outcome),
         Phase::Pending(_) | Phase::Running => Recovered::Running,
     })
+}
+
+/// How a job ended that the cluster does not have any more, if we know: we saw it go, or it was we who ended it.
+fn end_of_gone(shared: &Shared, key: RunKey) -> Option<Outcome> {
+    let seen = lock(&shared.ends).get(&key).cloned();
+    seen.or_else(|| {
+        let by_us = shared.ended_by_us(key)?;
+        Some(state::gone(&[], Some(&by_us), false))
+    })
+}
+
+/// Finds out whether a job that we end is gone already, and remembers its end if it is.
+pub(super) async fn look_for_end(shared: Arc<Shared>, key: RunKey) {
+    let handle = lock(&shared.known).get(&key).cloned();
+    let Some(place) = handle.and_then(|handle| Place::of(&shared, &handle)) else {
+        return;
+    };
+    // What cannot be asked now is asked again.
+    if let Ok(None) = place.look(key).await
+        && let Some(outcome) = end_of_gone(&shared, key)
+    {
+        lock(&shared.ends).entry(key).or_insert(outcome);
+    }
 }
 
 /// Undoes the submission of an attempt.
@@ -468,7 +490,7 @@ async fn remove_secrets(shared: &Shared, key: RunKey) {
 /// Everything of an owner.
 pub(super) async fn list_owned(shared: &Shared, owner: &Owner) -> Result<Vec<Owned>, DriverError> {
     let selector = format!("{OWNER_LABEL}={}", owner_value(owner));
-    let mut owned = Vec::new();
+    let mut found = Vec::new();
     for cluster in shared.clusters() {
         let jobs = everywhere::<Job>(&cluster, &selector).await?;
         let pods = everywhere::<Pod>(&cluster, &selector).await?;
@@ -479,13 +501,13 @@ pub(super) async fn list_owned(shared: &Shared, owner: &Owner) -> Result<Vec<Own
             let by_us: Option<EndedByUs> = shared.ended_by_us(job.key);
             let handle = job.handle(&cluster.id);
             lock(&shared.known).insert(job.key, handle.clone());
-            owned.push(Owned {
+            found.push(Owned {
                 handle,
                 phase: state::phase(&job, &of_job, by_us.as_ref()),
             });
         }
     }
-    Ok(owned)
+    Ok(found)
 }
 
 /// What has these labels in a cluster, as far as we may see it.

@@ -117,7 +117,7 @@ impl Cluster {
     /// The worker's own. `namespaces`: where to look for jobs in any case; empty: everywhere we may.
     pub(super) async fn home(access: &Access, namespaces: &[String]) -> Result<Self, DriverError> {
         let config = access.config().await?;
-        let cluster = Self::of(config)?;
+        let cluster = Self::of(&config)?;
         let mut known = lock(&cluster.namespaces);
         known.extend(namespaces.iter().map(|name| (name.clone(), false)));
         cluster.wide.store(namespaces.is_empty(), Ordering::Relaxed);
@@ -145,10 +145,10 @@ impl Cluster {
         let config = Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
             .map_err(|error| invalid(FIELD, &error))?;
-        Self::of(config)
+        Self::of(&config)
     }
 
-    fn of(config: Config) -> Result<Self, DriverError> {
+    fn of(config: &Config) -> Result<Self, DriverError> {
         let client = |limit: Duration| {
             let mut config = config.clone();
             config.connect_timeout = Some(CONNECT_LIMIT);

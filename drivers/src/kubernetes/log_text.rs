@@ -101,17 +101,13 @@ impl LogText {
             if !knows {
                 return None;
             }
-            match split_stamp(rest) {
-                Some((stamp, after)) => {
-                    self.begin(stamp);
-                    return Some(after);
-                }
-                // Where a runtime may have cut and has not, the line goes on.
-                None => {
-                    self.is_foreign = self.is_foreign || !is_cut;
-                    self.is_open = true;
-                }
+            if let Some((stamp, after)) = split_stamp(rest) {
+                self.begin(stamp);
+                return Some(after);
             }
+            // Where a runtime may have cut and has not, the line goes on.
+            self.is_foreign = self.is_foreign || !is_cut;
+            self.is_open = true;
         }
         let until_cut = CUT - self.length % CUT;
         let piece = &rest[..rest.len().min(until_cut)];

@@ -66,7 +66,7 @@ struct Follower {
 
 /// What to do next.
 enum Next {
-    Read(PodSeen),
+    Read(Box<PodSeen>),
     Wait,
     End,
     /// Its pods are gone.
@@ -201,7 +201,7 @@ impl Follower {
     /// Finds out what there is to read, and begins to.
     async fn go_on(&mut self) -> Result<(), DriverError> {
         match self.choose().await? {
-            Next::Read(pod) => self.open(pod).await?,
+            Next::Read(pod) => self.open(*pod).await?,
             Next::Wait => self.pause().await,
             Next::End => self.read_kept(false).await,
             Next::Gone => self.read_kept(true).await,
@@ -225,7 +225,7 @@ impl Follower {
             // What we are about to end may have begun without the cluster knowing yet.
             let may_have_begun = self.tail.is_some() && next.placed.is_some();
             return Ok(if next.has_begun() || may_have_begun {
-                Next::Read(next)
+                Next::Read(Box::new(next))
             } else {
                 Next::Wait
             });

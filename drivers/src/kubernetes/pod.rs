@@ -8,6 +8,10 @@ use crate::job::RunKey;
 
 /// What is kept of a pod.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, as the cluster tells it"
+)]
 pub(super) struct PodSeen {
     pub(super) key: RunKey,
     pub(super) uid: String,
@@ -278,5 +282,5 @@ fn bytes(quantity: &str) -> Option<u64> {
         clippy::cast_sign_loss,
         reason = "it is checked to fit"
     )]
-    (bytes >= 1.0 && bytes < 1e18).then_some(bytes as u64)
+    (1.0..1e18).contains(&bytes).then_some(bytes as u64)
 }

@@ -265,7 +265,7 @@ fn of_pod(job: &JobSeen, pod: &PodSeen, by_us: Option<&EndedByUs>) -> Phase {
             pod.why_ended().unwrap_or_default()
         ))),
         Main::Ended { .. } | Main::Running => Phase::Running,
-        _ => Phase::Pending(pod.why_waiting()),
+        Main::NotYet => Phase::Pending(pod.why_waiting()),
     }
 }
 

@@ -172,6 +172,11 @@ impl Store {
         }
     }
 
+    /// Whether an attempt is among them.
+    pub(super) fn has(&self, key: RunKey) -> bool {
+        self.jobs.contains_key(&key)
+    }
+
     /// All attempts.
     pub(super) fn keys(&self) -> Vec<RunKey> {
         self.jobs.keys().copied().collect()

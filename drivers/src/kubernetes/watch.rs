@@ -19,7 +19,7 @@ use tokio::{sync::watch as watch_channel, time::Instant};
 
 use super::{
     Shared,
-    act::{Place, bounded},
+    act::{self, Place, bounded},
     connection::{Cluster, WATCH_TURN},
     error, lock,
     plan::{OWNER_LABEL, owner_value},
@@ -93,6 +93,7 @@ pub(super) fn events(shared: Arc<Shared>, owner: &Owner) -> BoxStream<'static, J
         is_lost: true,
         has_begun: false,
         tick_at: Instant::now(),
+        told: HashSet::new(),
     };
     stream::unfold(events, |mut events| async move {
         let event = events.next().await;
@@ -116,6 +117,8 @@ struct Events {
     /// Whether there has been one.
     has_begun: bool,
     tick_at: Instant,
+    /// The ends that were told of jobs that are gone.
+    told: HashSet<RunKey>,
 }
 
 /// A place that is watched.
@@ -140,8 +143,8 @@ struct Listing {
 }
 
 enum Heard {
-    Job(watcher::Result<Event<Job>>),
-    Pod(watcher::Result<Event<Pod>>),
+    Job(Box<watcher::Result<Event<Job>>>),
+    Pod(Box<watcher::Result<Event<Pod>>>),
 }
 
 // === impl Events ===
@@ -235,10 +238,14 @@ impl Events {
         let pods = watcher(api::<Pod>(&cluster, name), config());
         let (jobs, jobs_abort) = stream::abortable(jobs);
         let (pods, pods_abort) = stream::abortable(pods);
-        self.heard
-            .push(jobs.map(move |event| (id, Heard::Job(event))).boxed());
-        self.heard
-            .push(pods.map(move |event| (id, Heard::Pod(event))).boxed());
+        self.heard.push(
+            jobs.map(move |event| (id, Heard::Job(Box::new(event))))
+                .boxed(),
+        );
+        self.heard.push(
+            pods.map(move |event| (id, Heard::Pod(Box::new(event))))
+                .boxed(),
+        );
         self.scopes.push(Scope {
             id,
             cluster,
@@ -258,9 +265,14 @@ impl Events {
             return;
         }
         let error = match heard {
-            Heard::Job(Ok(event)) => return self.take_job(index, event),
-            Heard::Pod(Ok(event)) => return self.take_pod(index, event),
-            Heard::Job(Err(error)) | Heard::Pod(Err(error)) => error,
+            Heard::Job(told) => match *told {
+                Ok(event) => return self.take_job(index, event),
+                Err(error) => error,
+            },
+            Heard::Pod(told) => match *told {
+                Ok(event) => return self.take_pod(index, event),
+                Err(error) => error,
+            },
         };
         self.fail(index, &error);
     }
@@ -397,6 +409,7 @@ impl Events {
         };
         if let Some(outcome) = news.gone {
             lock(&self.shared.ends).insert(key, outcome);
+            self.told.insert(key);
         }
         // Who reads its output may be waiting for this. Nobody may be.
         self.shared.notices.send(key).ok();
@@ -417,9 +430,35 @@ impl Events {
         for key in self.store.podless() {
             self.look(key);
         }
+        self.tell_unseen();
         for (cluster, job, outcome) in self.store.overdue(Timestamp::now()) {
             let place = Place::of_job(&cluster, &job);
             stop::give_up(&self.shared, place, job, outcome);
+        }
+    }
+}
+
+impl Events {
+    /// Tells of the ends of jobs that we ended so soon that no list and no watch ever had them.
+    fn tell_unseen(&mut self) {
+        if self.is_lost {
+            return;
+        }
+        let ended: HashSet<RunKey> = lock(&self.shared.stops).keys().copied().collect();
+        self.told.retain(|key| ended.contains(key));
+        for key in ended {
+            if self.told.contains(&key) || self.store.has(key) {
+                continue;
+            }
+            let end = lock(&self.shared.ends).get(&key).cloned();
+            if let Some(outcome) = end {
+                self.told.insert(key);
+                let phase = Phase::Exited(outcome);
+                self.queue.push_back(JobEvent::Changed { key, phase });
+            } else {
+                let looking = act::look_for_end(Arc::clone(&self.shared), key);
+                self.shared.spawn(looking);
+            }
         }
     }
 }

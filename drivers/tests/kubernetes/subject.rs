@@ -295,7 +295,7 @@ impl Subject for KubernetesSubject {
 
     /// Everything that the cluster shows of it, but for its plain environment.
     async fn traces(&self, key: RunKey) -> String {
-        let mut traces = String::new();
+        let mut traces = Vec::new();
         for mut job in self.jobs(key).await {
             let pod = job
                 .spec
@@ -304,18 +304,18 @@ impl Subject for KubernetesSubject {
             for container in pod.into_iter().flat_map(|pod| &mut pod.containers) {
                 container.env = None;
             }
-            traces += &format!("{job:?}");
+            traces.push(format!("{job:?}"));
         }
         for mut pod in self.pods(key).await {
             for container in pod.spec.iter_mut().flat_map(|pod| &mut pod.containers) {
                 container.env = None;
             }
-            traces += &format!("{pod:?}");
+            traces.push(format!("{pod:?}"));
         }
         for secret in self.secrets(key).await {
-            traces += &format!("{:?}", secret.metadata);
+            traces.push(format!("{:?}", secret.metadata));
         }
-        traces
+        traces.concat()
     }
 
     fn starts_later(&self) -> bool {

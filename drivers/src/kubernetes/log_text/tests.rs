@@ -82,7 +82,8 @@ proptest! {
         size in 1_usize..50,
         stop in any::<prop::sample::Index>(),
     ) {
-        let log: String = written.iter().map(|line| format!("{STAMP}{line}\n")).collect();
+        let log: Vec<String> = written.iter().map(|line| format!("{STAMP}{line}\n")).collect();
+        let log = log.concat();
         let lines = read(log.as_bytes(), size, LogCursor::default());
         let seen = texts(&lines);
         prop_assert_eq!(&seen, &written);
