@@ -1,6 +1,6 @@
 //! Makes, finds and removes containers.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bollard::{
     Docker,
@@ -28,6 +28,10 @@ use crate::{
 
 /// How many names are tried before one that nobody else has.
 const NAMES: usize = 10;
+
+/// How often a question is asked again that falls into the end of a container on Podman, and after how long.
+const SETTLES: usize = 20;
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// How many containers are looked at at the same time.
 const LOOKS: usize = 16;
@@ -294,10 +298,8 @@ pub(super) async fn inspect(
     engine: &Docker,
     id: &str,
 ) -> Result<Option<ContainerInspectResponse>, DriverError> {
-    match engine
-        .inspect_container(id, None::<InspectContainerOptions>)
-        .await
-    {
+    let inspected = once_settled(|| engine.inspect_container(id, None::<InspectContainerOptions>));
+    match inspected.await {
         Ok(container) => Ok(Some(container)),
         Err(error) if error::is_missing(&error) => Ok(None),
         Err(error) => Err(error::unavailable(&error)),
@@ -330,8 +332,25 @@ async fn list(
         filters: Some(HashMap::from([("label".to_owned(), labels)])),
         ..ListContainersOptions::default()
     };
-    let listed = engine.list_containers(Some(options)).await;
+    let listed = once_settled(|| engine.list_containers(Some(options.clone())));
+    let listed = listed.await;
     listed.map_err(|error| error::unavailable(&error))
+}
+
+/// Asks again as long as a container is in the state that only Podman has, between the end of its process and its own.
+async fn once_settled<T, F>(ask: impl Fn() -> F) -> Result<T, bollard::errors::Error>
+where
+    F: Future<Output = Result<T, bollard::errors::Error>>,
+{
+    for _ in 0..SETTLES {
+        match ask().await {
+            Err(error) if error::message(&error).contains("variant `stopped`") => {
+                tokio::time::sleep(SETTLING).await;
+            }
+            answer => return answer,
+        }
+    }
+    ask().await
 }
 
 /// Removes a container with the volumes that nobody named, and waits until it is gone.

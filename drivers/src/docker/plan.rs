@@ -64,6 +64,14 @@ pub(super) const PROGRAM_LABEL: &str = "io.prefect-worker.program";
 /// Prefect's own runner: it sees by itself that a flow run is to be cancelled, and runs its hooks.
 pub(super) const RUNNER: &str = "runner";
 
+/// Prefect's engine alone: it is told by a signal that it is cancelled.
+pub(super) const ENGINE_ALONE: &str = "engine";
+/// The signal by which it is. `engine.py` has the same number.
+pub(super) const CANCEL_SIGNAL: &str = "39";
+
+/// Starts Prefect's engine, with somebody who tells it that it is cancelled.
+const ENGINE: &str = include_str!("engine.py");
+
 /// Where a workspace is inside a container: where Prefect's images have the code of flows.
 pub(super) const WORKSPACE: &str = "/opt/prefect/workspace";
 
@@ -89,7 +97,7 @@ pub fn plan(
         (Program::Engine { entrypoint }, _) => {
             let has_workspace = job.workspace.is_some();
             run_engine(&mut prepared.environment, entrypoint, has_workspace);
-            words(&["python", "-m", "prefect.engine"])
+            words(&["python", "-c", ENGINE])
         }
         (_, Some(arguments)) if !arguments.is_empty() => arguments,
         (_, _) => return Err(refused("command", "it is blank")),
@@ -256,7 +264,7 @@ fn run_engine(environment: &mut Environment, entrypoint: &str, has_workspace: bo
 fn own_labels(job: &Job) -> HashMap<String, String> {
     let runs = match job.program {
         Program::Execute | Program::Command { engine: true, .. } => RUNNER,
-        Program::Engine { .. } => "engine",
+        Program::Engine { .. } => ENGINE_ALONE,
         Program::Command { engine: false, .. } => "command",
     };
     [

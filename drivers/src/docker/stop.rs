@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bollard::query_parameters::{InspectContainerOptions, KillContainerOptions};
+use bollard::query_parameters::KillContainerOptions;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
-    Shared, error, lock,
-    plan::{PROGRAM_LABEL, RUNNER},
+    Shared, act, error, lock,
+    plan::{CANCEL_SIGNAL, ENGINE_ALONE, PROGRAM_LABEL, RUNNER},
     state,
 };
 use crate::{
@@ -44,14 +44,8 @@ pub(super) async fn stop(
     request: StopRequest,
 ) -> Result<(), DriverError> {
     let id = state::container_of(handle).to_owned();
-    let inspected = shared
-        .control()?
-        .inspect_container(&id, None::<InspectContainerOptions>)
-        .await;
-    let container = match inspected {
-        Ok(container) => container,
-        Err(error) if error::is_missing(&error) => return Ok(()),
-        Err(error) => return Err(error::unavailable(&error)),
+    let Some(container) = act::inspect(shared.control()?, &id).await? else {
+        return Ok(());
     };
     let config = container.config.as_ref();
     let is_ours =
@@ -61,8 +55,14 @@ pub(super) async fn stop(
         return Ok(());
     }
     let label = |name: &str| Some(config?.labels.as_ref()?.get(name)?.as_str());
-    let sees_by_itself = request.intent == Intent::Cancel && label(PROGRAM_LABEL) == Some(RUNNER);
-    let polite = config.and_then(|config| config.stop_signal.clone());
+    let is_cancel = request.intent == Intent::Cancel;
+    let program = label(PROGRAM_LABEL);
+    let sees_by_itself = is_cancel && program == Some(RUNNER);
+    let polite = if is_cancel && program == Some(ENGINE_ALONE) {
+        Some(CANCEL_SIGNAL.to_owned())
+    } else {
+        config.and_then(|config| config.stop_signal.clone())
+    };
     let grace_ends = Instant::now() + request.grace;
     let forced_at = if sees_by_itself {
         grace_ends + RUNNER_ENDS
@@ -149,7 +149,12 @@ async fn signal(shared: &Shared, container: &str, name: &str) -> Result<(), Driv
         // It is not there, or it does not run.
         Err(error) if matches!(error::status(&error), Some(404 | 409)) => Ok(()),
         // Older engines say the same with the status of a defect of theirs.
-        Err(error) if error::message(&error).contains("is not running") => Ok(()),
+        Err(error) if says_not_running(&error::message(&error)) => Ok(()),
         Err(error) => Err(error::unavailable(&error)),
     }
+}
+
+/// The second is Podman's way to say it.
+fn says_not_running(message: &str) -> bool {
+    message.contains("is not running") || message.contains("can only kill running containers")
 }

@@ -38,6 +38,9 @@ const LIST_AGAIN: Duration = Duration::from_secs(30);
 /// How long to wait before an engine that did not answer is asked again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// What Podman calls the event that is "destroy" elsewhere (4.3).
+const PODMAN_DESTROY: &str = "remove";
+
 /// How much earlier than its connections an engine may have ended what it ran, by clocks that may differ a little.
 const OUTAGE_MARGIN: SignedDuration = SignedDuration::from_secs(2);
 
@@ -214,7 +217,8 @@ impl Events {
             format!("{OWNER_LABEL}={}", self.owner.0),
             JOB_LABEL.to_owned(),
         ];
-        let kinds = ["start", "die", "destroy"].map(str::to_owned).to_vec();
+        let kinds = ["start", "die", "destroy", PODMAN_DESTROY];
+        let kinds = kinds.map(str::to_owned).to_vec();
         let filters = HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
             ("label".to_owned(), labels),
@@ -293,7 +297,10 @@ impl Events {
             return Ok(None);
         };
         let container = actor.id.as_deref().unwrap_or_default();
-        let action = event.action.as_deref().unwrap_or_default();
+        let action = match event.action.as_deref().unwrap_or_default() {
+            PODMAN_DESTROY => "destroy",
+            action => action,
+        };
         if lock(&self.shared.removed).contains(&key) {
             if action == "destroy" {
                 self.ended.remove(&key);

@@ -128,7 +128,10 @@ fn the_engine_alone_runs_where_the_code_was_put() {
     let plan = planned(&job);
     assert_eq!(plan.workspace, job.workspace);
     let body = body(&plan);
-    assert_eq!(body["Cmd"], json!(["python", "-m", "prefect.engine"]));
+    assert_eq!(
+        body["Cmd"],
+        json!(["python", "-c", include_str!("../engine.py")])
+    );
     assert_eq!(body["WorkingDir"], "/opt/prefect/workspace");
     let env = body["Env"].as_array().unwrap();
     assert!(env.contains(&json!("PREFECT__FLOW_ENTRYPOINT=flows.py:hello")));

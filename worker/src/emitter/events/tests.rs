@@ -205,3 +205,31 @@ fn a_cancelled_flow_run_is_told_in_the_name_of_the_runner_and_without_the_pool()
         ["deployment", "flow", "flow-run", "tag", "tag", "tag"]
     );
 }
+
+#[test]
+fn a_container_is_told_with_its_worker_and_a_signal_as_its_engine_says_it() {
+    let mut worker = worker();
+    worker.kind = "docker".to_owned();
+    let container = Container {
+        id: "abc",
+        name: "wise-chicken",
+        status: "running",
+    };
+    let earlier = (Uuid::nil(), Timestamp::UNIX_EPOCH);
+    let event = worker.container(&about(), &container, Some(earlier), Timestamp::UNIX_EPOCH);
+    assert_eq!(event.name, "prefect.docker.container.running");
+    assert_eq!(event.follows, Some(Uuid::nil()));
+    assert_eq!(
+        serde_json::to_value(&event.resource).unwrap(),
+        json!({"prefect.resource.id": "prefect.docker.container.abc", "prefect.resource.name": "wise-chicken"})
+    );
+    let last = event.related.last().unwrap();
+    assert_eq!(last["prefect.resource.role"], "worker");
+    assert_eq!(last["prefect.resource.id"], "prefect.worker.docker.spec-w1");
+    let killed = Outcome::Signalled {
+        signal: 9,
+        by_us: false,
+    };
+    assert_eq!(status_code("docker", &killed).as_deref(), Some("137"));
+    assert_eq!(status_code("process", &killed).as_deref(), Some("-9"));
+}
