@@ -14,6 +14,7 @@ mod left_behind;
 mod outages;
 mod own_engine;
 mod prefect;
+mod pulled;
 mod secrets;
 mod stage;
 #[path = "../live/story.rs"]
