@@ -231,6 +231,32 @@ impl Outside for Told<'_> {
 }
 
 impl Told<'_> {
+    /// The steps, with what was looked up for them already; or why this worker cannot run them.
+    async fn steps(
+        &self,
+        line: &mut Line,
+        deployment: &Deployment,
+        inside: bool,
+    ) -> Result<Result<(Vec<Step>, Lookups), String>, NotStarted> {
+        if self.written.is_empty()
+            && let Some(block) = deployment.storage_document_id
+        {
+            let path = deployment.path.as_deref();
+            let stored = stored::read(self.services, line, block, path, !inside).await?;
+            return Ok(stored.map(|(step, lookups)| (vec![step], lookups)));
+        }
+        let interpreter = !inside && self.services.policy.allow_command;
+        let steps = match parse(self.written, interpreter) {
+            Ok(steps) => steps,
+            Err(unsupported) => return Ok(Err(unsupported.to_string())),
+        };
+        if let Some(step) = steps.iter().find(|step| inside && step.is_local()) {
+            return Ok(Err(format!("{} reads files of the job's own", step.name())));
+        }
+        let allowed = self.check_environment(&steps);
+        Ok(allowed.map(|()| (steps, Lookups::default())))
+    }
+
     /// Whether everything that steps ask the environment for may be answered here; in the job it may.
     fn check_environment(&self, steps: &[Step]) -> Result<(), String> {
         if self.services.policy.allow_environment_placeholders {
@@ -347,23 +373,7 @@ pub(crate) async fn pull(
         written: &written,
         job,
     };
-    let known = match deployment.storage_document_id {
-        Some(block) if written.is_empty() => {
-            let path = deployment.path.as_deref();
-            let stored = stored::read(services, line, block, path, !inside).await?;
-            stored.map(|(step, lookups)| (vec![step], lookups))
-        }
-        _ => parse(&written, !inside && services.policy.allow_command)
-            .map_err(|unsupported| unsupported.to_string())
-            .and_then(|steps| told.check_environment(&steps).map(|()| steps))
-            .and_then(
-                |steps| match steps.iter().find(|step| inside && step.is_local()) {
-                    Some(step) => Err(format!("{} reads files of the job's own", step.name())),
-                    None => Ok(steps),
-                },
-            )
-            .map(|steps| (steps, Lookups::default())),
-    };
+    let known = told.steps(line, deployment, inside).await?;
     let (steps, mut lookups) = match known {
         Ok(known) => known,
         Err(why) => return leave(services, entry, outlook, wish.without(&why)).await,

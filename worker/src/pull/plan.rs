@@ -19,6 +19,7 @@ pub(crate) struct Wish {
 
 /// What is known before anything is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent facts")]
 pub(super) struct Outlook {
     /// Whether there are steps, or a storage block.
     pub(super) anything: bool,

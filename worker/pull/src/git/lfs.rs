@@ -5,9 +5,11 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fmt::Write as _,
     fs,
     io::{self, Read as _, Write as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -115,7 +117,7 @@ impl Pointer {
         }
         let mut found = Vec::new();
         for entry in index.iter() {
-            let path = PathBuf::from(String::from_utf8_lossy(&entry.path).into_owned());
+            let path = PathBuf::from(OsStr::from_bytes(&entry.path));
             let filter = clone.get_attr(&path, "filter", AttrCheckFlags::FILE_THEN_INDEX)?;
             // Neither a link, nor a submodule, nor what a sparse clone leaves out.
             let is_file = fs::symlink_metadata(root.join(&path))
@@ -251,9 +253,9 @@ impl Lfs<'_> {
             }
             Place::Ssh { .. } => {
                 let duplex = Duplex::lfs(self.context)?;
-                let mut said = String::new();
-                duplex.take(LONGEST_LEAVE).read_to_string(&mut said)?;
-                let leave: Option<Action> = serde_json::from_str(&said).ok();
+                let mut said = Vec::new();
+                duplex.take(LONGEST_LEAVE).read_to_end(&mut said)?;
+                let leave: Option<Action> = serde_json::from_slice(&said).ok();
                 let leave = leave.and_then(|one| Some((Url::parse(&one.href).ok()?, one.header)));
                 let (url, headers) = leave.ok_or_else(|| {
                     self.refuse(format!(
@@ -347,7 +349,7 @@ impl Lfs<'_> {
 
     /// Writes what comes to a temporary file, and looks at its hash before it counts.
     fn keep(&self, pointer: &Pointer, mut answer: Response) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(self.kept)?;
+        let mut file = tempfile::NamedTempFile::new_in(self.kept).map_err(|e| self.disk(&e))?;
         let mut hash = digest::Context::new(&digest::SHA256);
         let mut size = 0;
         loop {
@@ -360,7 +362,7 @@ impl Lfs<'_> {
                 break;
             }
             hash.update(&chunk);
-            file.write_all(&chunk)?;
+            file.write_all(&chunk).map_err(|e| self.disk(&e))?;
         }
         let mut found = String::new();
         for byte in hash.finish().as_ref() {
@@ -372,9 +374,12 @@ impl Lfs<'_> {
                 pointer.path.display()
             ))));
         }
-        file.persist(self.kept(pointer))
-            .map_err(|error| error.error)?;
-        Ok(())
+        let kept = file.persist(self.kept(pointer));
+        kept.map(drop).map_err(|e| self.disk(&e.error))
+    }
+
+    fn disk(&self, error: &io::Error) -> io::Error {
+        self.refuse(format!("a file of Git LFS cannot be kept here: {error}"))
     }
 
     /// What the server said to show; else the repository's own credentials, to the repository's own host.

@@ -10,7 +10,7 @@ fn wish(mode: PullMode) -> Wish {
     Wish::of(mode, &Map::new()).expect("a mode")
 }
 
-fn outlook(steps: Value, inside: bool) -> Outlook {
+fn outlook(steps: &Value, inside: bool) -> Outlook {
     let deployment = json!({
         "id": uuid::Uuid::nil(), "name": "d", "flow_id": uuid::Uuid::nil(), "pull_steps": steps,
     });
@@ -50,14 +50,14 @@ fn a_mode_that_is_none_is_refused() {
 fn without_steps_there_is_nothing_to_run_in_any_mode() {
     for mode in [PullMode::Worker, PullMode::Job, PullMode::Auto] {
         for steps in [Value::Null, json!([]), json!([{}])] {
-            assert_eq!(outlook(steps, true).judge(wish(mode)), Verdict::Nothing);
+            assert_eq!(outlook(&steps, true).judge(wish(mode)), Verdict::Nothing);
         }
     }
 }
 
 #[test]
 fn the_worker_runs_steps_unless_it_is_told_otherwise() {
-    let outlook = outlook(json!([clone(), go("sub")]), true);
+    let outlook = outlook(&json!([clone(), go("sub")]), true);
     assert_eq!(outlook.judge(wish(PullMode::Auto)), Verdict::Worker);
     assert_eq!(outlook.judge(wish(PullMode::Worker)), Verdict::Worker);
     assert_eq!(
@@ -68,7 +68,7 @@ fn the_worker_runs_steps_unless_it_is_told_otherwise() {
 
 #[test]
 fn directories_of_the_job_are_left_to_it_or_refused() {
-    let mixed = outlook(json!([clone(), go("/opt/prefect")]), true);
+    let mixed = outlook(&json!([clone(), go("/opt/prefect")]), true);
     assert!(matches!(mixed.judge(wish(PullMode::Auto)), Verdict::Job(_)));
     let Verdict::Refused(why) = mixed.judge(wish(PullMode::Worker)) else {
         panic!("it must be refused");
@@ -77,12 +77,12 @@ fn directories_of_the_job_are_left_to_it_or_refused() {
         why.starts_with("pull.mode of this worker is 'worker', and"),
         "{why}"
     );
-    let baked = outlook(json!([go("/opt/prefect")]), true);
+    let baked = outlook(&json!([go("/opt/prefect")]), true);
     assert!(matches!(
         baked.judge(wish(PullMode::Worker)),
         Verdict::Job(_)
     ));
-    let here = outlook(json!([clone(), go("/opt/prefect")]), false);
+    let here = outlook(&json!([clone(), go("/opt/prefect")]), false);
     assert_eq!(here.judge(wish(PullMode::Worker)), Verdict::Worker);
 }
 
@@ -90,7 +90,7 @@ fn directories_of_the_job_are_left_to_it_or_refused() {
 fn a_command_that_pulls_for_itself_is_left_to_or_refused() {
     let delegated = Outlook {
         delegated: true,
-        ..outlook(json!([clone()]), false)
+        ..outlook(&json!([clone()]), false)
     };
     assert!(matches!(
         delegated.judge(wish(PullMode::Auto)),

@@ -1,6 +1,6 @@
 use super::*;
 
-fn block(slug: &str, data: Value) -> BlockDocument {
+fn block(slug: &str, data: &Value) -> BlockDocument {
     serde_json::from_value(json!({
         "id": uuid::Uuid::nil(), "name": "code", "data": data, "block_type": {"slug": slug},
     }))
@@ -8,7 +8,7 @@ fn block(slug: &str, data: Value) -> BlockDocument {
 }
 
 /// Where the block of a step would be read from.
-fn place(slug: &str, data: Value, path: Option<&str>, field: &str) -> Result<String, String> {
+fn place(slug: &str, data: &Value, path: Option<&str>, field: &str) -> Result<String, String> {
     let (_, lookups) = step(block(slug, data), path, true)?;
     let data = lookups.blocks[&(slug.to_owned(), "code".to_owned())].clone();
     let data = data.expect("it is there");
@@ -53,11 +53,11 @@ fn a_path_is_below_the_place_of_its_block() {
     for (slug, field, base, path, expected) in cases {
         let data = json!({field: base, "bucket_name": "b"});
         assert_eq!(
-            place(slug, data.clone(), Some(path), field).as_deref(),
+            place(slug, &data, Some(path), field).as_deref(),
             Ok(expected)
         );
         for none in [None, Some(""), Some(".")] {
-            assert_eq!(place(slug, data.clone(), none, field).as_deref(), Ok(base));
+            assert_eq!(place(slug, &data, none, field).as_deref(), Ok(base));
         }
     }
 }
@@ -70,21 +70,21 @@ fn a_path_that_leads_out_is_left_to_the_job_with_the_reason() {
         ("local-file-system", "/base/../x"),
     ] {
         let data = json!({"basepath": "/base", "bucket_folder": "base"});
-        let error = step(block(slug, data), Some(path), true).expect_err("it leads out");
+        let error = step(block(slug, &data), Some(path), true).expect_err("it leads out");
         assert!(error.contains(path), "{error}");
     }
 }
 
 #[test]
 fn blocks_that_hold_no_code_here_are_left_to_the_job() {
-    let error = step(block("s3", json!({"bucket_path": "b"})), None, true).expect_err("2.x");
+    let error = step(block("s3", &json!({"bucket_path": "b"})), None, true).expect_err("2.x");
     assert!(error.contains("s3"), "{error}");
-    let local = block("local-file-system", json!({"basepath": "/base"}));
+    let local = block("local-file-system", &json!({"basepath": "/base"}));
     let error = step(local, None, false).expect_err("the job has another disk");
     assert!(error.contains("of the job's own"), "{error}");
     let repository = block(
         "github-repository",
-        json!({"repository_url": "https://h/r"}),
+        &json!({"repository_url": "https://h/r"}),
     );
     let error = step(repository, Some("sub"), true).expect_err("a path in a repository");
     assert!(error.contains("'sub'"), "{error}");

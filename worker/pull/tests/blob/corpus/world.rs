@@ -208,7 +208,7 @@ impl World {
         let order = self.fill(&order.to_string());
         stdin.write_all(order.as_bytes()).await.expect("it reads");
         drop(stdin);
-        let done = tokio::time::timeout(Duration::from_mins(5), child.wait_with_output());
+        let done = tokio::time::timeout(Duration::from_mins(15), child.wait_with_output());
         let done = done.await.expect("it ends").expect("it can be waited for");
         assert!(done.status.success(), "the reference has failed");
         let text = String::from_utf8(done.stdout).expect("text");
@@ -491,7 +491,7 @@ async fn prefect(root: &Path) -> (tokio::process::Child, String) {
             }
         }
     };
-    let up = tokio::time::timeout(Duration::from_mins(2), up).await;
+    let up = tokio::time::timeout(Duration::from_mins(5), up).await;
     let log = || fs::read_to_string(home.join("log")).unwrap_or_default();
     assert!(up.is_ok(), "the Prefect server is not up: {}", log());
     (server, api)
