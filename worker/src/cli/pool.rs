@@ -1,6 +1,9 @@
 //! `worker pool`: work pools.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
@@ -56,22 +59,7 @@ pub(crate) async fn pool(
             concurrency_limit,
             description,
         } => {
-            let template = base_job_template.map(|file| read_template(&file));
-            let limit = concurrency_limit.map(|text| read_limit(&text));
-            let fields = [
-                ("base_job_template", template.transpose()?),
-                ("concurrency_limit", limit.transpose()?),
-                ("description", description.map(Value::from)),
-            ];
-            let given = fields
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, value?)));
-            let fields: Map<_, _> = given
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect();
-            if fields.is_empty() {
-                return Err(Usage("nothing is to be changed; see --help".to_owned()).into());
-            }
+            let fields = changes(base_job_template, concurrency_limit, description)?;
             change(&api, out, &name, &fields, "changed").await?;
         }
         PoolCommand::Pause { name } => pause(&api, out, &name, true).await?,
@@ -114,6 +102,29 @@ fn kind_of(name: &str, given: Option<&str>) -> Result<DriverKind, Usage> {
             ))
         }),
     }
+}
+
+/// The fields of a pool that are to be changed.
+fn changes(
+    template: Option<PathBuf>,
+    limit: Option<String>,
+    description: Option<String>,
+) -> anyhow::Result<Map<String, Value>> {
+    let template = template.map(|file| read_template(&file));
+    let limit = limit.map(|text| read_limit(&text));
+    let fields = [
+        ("base_job_template", template.transpose()?),
+        ("concurrency_limit", limit.transpose()?),
+        ("description", description.map(Value::from)),
+    ];
+    let given = fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let fields: Map<_, _> = given.collect();
+    if fields.is_empty() {
+        return Err(Usage("nothing is to be changed; see --help".to_owned()).into());
+    }
+    Ok(fields)
 }
 
 fn read_limit(text: &str) -> Result<Value, Usage> {
