@@ -4,10 +4,11 @@
 
 use std::{
     fs,
+    io::Write as _,
     net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     sync::Once,
     time::Duration,
 };
@@ -264,4 +265,84 @@ fn the_pod_takes_flow_runs_and_its_probes_are_content() {
         "jsonpath={.items[*].status.containerStatuses[*].restartCount} {.items[*].status.phase}",
     ]);
     assert_eq!(pod, "0 Running");
+    let address = release.kubectl(&[
+        "get",
+        "pods",
+        "--output",
+        "jsonpath={.items[0].status.podIP}",
+    ]);
+    let address = SocketAddr::new(address.parse().expect("the pod has an address"), 8080);
+    let metrics = Api::at_root_of(address).get("/metrics");
+    let metrics = text(&metrics);
+    assert!(metrics.contains("worker_claims_total"), "{metrics}");
+    assert_eq!(complaints(&metrics), "", "{metrics}");
+}
+
+/// What Prometheus does not like about metrics.
+fn complaints(metrics: &str) -> String {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is installed; `tests/helm/set-up` does it");
+    let mut stdin = promtool.stdin.take().expect("it is piped");
+    stdin
+        .write_all(metrics.as_bytes())
+        .expect("promtool reads all of it");
+    drop(stdin);
+    let output = promtool.wait_with_output().expect("promtool ends");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Gives the pool a template whose pods the restricted standard allows, as its operator would.
+fn restrict_jobs(release: &Release) {
+    let pool = wait::until("the worker has created its pool", BOUND, || {
+        let pools = release.api().post("/work_pools/filter", &json!({}));
+        match &pools[0] {
+            Value::Null => Err(release.describe()),
+            pool => Ok(pool.clone()),
+        }
+    });
+    let mut template = pool["base_job_template"].clone();
+    let pod = &mut template["job_configuration"]["job_manifest"]["spec"]["template"]["spec"];
+    pod["securityContext"] = json!({"runAsNonRoot": true, "runAsUser": 1001, "seccompProfile": {"type": "RuntimeDefault"}});
+    pod["containers"][0]["securityContext"] =
+        json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    release
+        .api()
+        .patch("/work_pools/pool", &json!({"base_job_template": template}));
+}
+
+#[test]
+fn jobs_outlive_the_pods_that_started_them() {
+    let release = Release::install("kubernetes");
+    restrict_jobs(&release);
+    let run = release.run(&json!({
+        "command": "sh -c 'echo it has begun; sleep 20; echo it is over'",
+        "image": "worker-test/busybox:1",
+        "image_pull_policy": "Never",
+        "namespace": release.namespace,
+    }));
+    release.wait_for(&run, "Running");
+    release.kubectl(&["rollout", "restart", "deployment/prefect-worker"]);
+    release.kubectl(&[
+        "rollout",
+        "status",
+        "deployment/prefect-worker",
+        "--timeout",
+        "90s",
+    ]);
+    let label = "app.kubernetes.io/component=worker";
+    release.kubectl(&["delete", "pods", "--selector", label]);
+    release.wait_for(&run, "Completed");
+    let jobs = release.kubectl(&["get", "jobs", "--output", "name"]);
+    assert!(jobs.lines().count() <= 1, "{jobs}");
+    wait::until("the log has all of it", BOUND, || {
+        let filter = json!({"logs": {"flow_run_id": {"any_": [run]}}});
+        let log = release.api().post("/logs/filter", &filter).to_string();
+        // Its journal went with the first pod, so the next one cannot know what was sent.
+        let whole = log.contains("it has begun") && log.contains("it is over");
+        if whole { Ok(()) } else { Err(log) }
+    });
 }
