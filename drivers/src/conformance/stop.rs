@@ -33,7 +33,7 @@ pub async fn politely_ends_by_our_signal(subject: &dyn Subject) {
 /// A job that tidies up ends as it wants to.
 pub async fn politely_leaves_the_exit_code_to_the_job(subject: &dyn Subject) {
     let mut scene = Scene::new(subject).await;
-    let handle = ready(&scene, &Behaviour::WaitThenExit(7)).await;
+    let handle = ready(&mut scene, &Behaviour::WaitThenExit(7)).await;
     scene.stop(&handle, PATIENCE).await;
     assert_eq!(
         scene.ended(handle.key).await,
@@ -48,7 +48,7 @@ pub async fn politely_leaves_the_exit_code_to_the_job(subject: &dyn Subject) {
 /// A job that takes no notice is forced, and not before its grace has passed.
 pub async fn what_takes_no_notice_is_forced(subject: &dyn Subject) {
     let mut scene = Scene::new(subject).await;
-    let handle = ready(&scene, &Behaviour::IgnoreStop).await;
+    let handle = ready(&mut scene, &Behaviour::IgnoreStop).await;
     let asked = Instant::now();
     scene.stop(&handle, HASTE).await;
     assert_eq!(scene.ended(handle.key).await, FORCED);
@@ -60,7 +60,7 @@ pub async fn what_takes_no_notice_is_forced(subject: &dyn Subject) {
 /// Who asks again with less patience is obeyed.
 pub async fn a_shorter_grace_shortens(subject: &dyn Subject) {
     let mut scene = Scene::new(subject).await;
-    let handle = ready(&scene, &Behaviour::IgnoreStop).await;
+    let handle = ready(&mut scene, &Behaviour::IgnoreStop).await;
     scene.stop(&handle, subject.longest_grace()).await;
     scene.stop(&handle, HASTE).await;
     assert_eq!(scene.ended(handle.key).await, FORCED);
@@ -70,7 +70,7 @@ pub async fn a_shorter_grace_shortens(subject: &dyn Subject) {
 /// Who asks again with more patience changes nothing.
 pub async fn a_longer_grace_does_not_lengthen(subject: &dyn Subject) {
     let mut scene = Scene::new(subject).await;
-    let handle = ready(&scene, &Behaviour::IgnoreStop).await;
+    let handle = ready(&mut scene, &Behaviour::IgnoreStop).await;
     scene.stop(&handle, HASTE).await;
     scene.stop(&handle, Duration::from_hours(1)).await;
     assert_eq!(scene.ended(handle.key).await, FORCED);
@@ -145,7 +145,7 @@ pub async fn a_stop_for_each_intent_ends_the_job(subject: &dyn Subject) {
 }
 
 /// Starts a job that deals with the polite signal itself, and waits until it can.
-async fn ready(scene: &Scene<'_>, behaviour: &Behaviour) -> crate::job::Handle {
+async fn ready(scene: &mut Scene<'_>, behaviour: &Behaviour) -> crate::job::Handle {
     use futures::StreamExt as _;
     let handle = scene.start(behaviour).await;
     let mut lines = scene.driver.logs(&handle, crate::job::LogCursor::default());
@@ -154,5 +154,7 @@ async fn ready(scene: &Scene<'_>, behaviour: &Behaviour) -> crate::job::Handle {
         line.expect("it writes").expect("it can be read").text,
         "ready"
     );
+    // How a job ends that was asked to is for who watches.
+    scene.running(handle.key).await;
     handle
 }
