@@ -249,6 +249,10 @@ fn follow(api: &Api, scenario: &Scenario, id: &str, worker: &Running) -> Option<
             .iter()
             .any(|event| event["event"] == "prefect.worker.executed-flow-run")
     });
+    // The Python worker leaves it.
+    for left in containers_of(id, true) {
+        docker(&["rm", "--force", &left]);
+    }
     container
 }
 

@@ -29,7 +29,8 @@ use crate::{
 /// How many names are tried before one that nobody else has.
 const NAMES: usize = 10;
 
-/// How often a question is asked again that falls into the end of a container on Podman, and after how long.
+/// How often something is looked at again that should settle at once, and after how long: another container of the same attempt, or one in the state that only
+/// Podman has.
 const SETTLES: usize = 20;
 const SETTLING: Duration = Duration::from_millis(100);
 
@@ -124,24 +125,30 @@ async fn create(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> 
     })
 }
 
-/// Two workers that create the same attempt under different names see each other here, and the later one gives way.
+/// Two processes that create the same attempt under different names see each other here, and one gives way.
+///
+/// The first of two may still be overtaken by one that has not seen it and starts. So it waits until the other has given way, and gives way itself if that
+/// does not happen: whoever made the other may be gone, and then it is started from here.
 async fn settle(
     shared: &Shared,
     plan: &Plan,
     created: String,
     name: &str,
 ) -> Result<Submitted, DriverError> {
-    match find(shared, plan).await? {
-        Some(first) if first.id.as_ref() != Some(&created) => {
+    for turn in 0..SETTLES {
+        let mut all = all_of(shared, plan).await?;
+        let is_first = all.first().and_then(|one| one.id.as_ref()) == Some(&created);
+        all.retain(|one| one.id.as_ref() != Some(&created));
+        let Some(other) = all.first() else { break };
+        if !is_first || turn + 1 == SETTLES {
             remove(shared.control()?, &created).await?;
-            Ok(Submitted::Adopted(handle_of(shared, plan.key, &first)))
+            return Ok(Submitted::Adopted(handle_of(shared, plan.key, other)));
         }
-        _ => {
-            let base_url = shared.options.endpoint.base_url();
-            let handle = state::handle(&base_url, plan.key, &created, name);
-            Ok(Submitted::Created(handle))
-        }
+        tokio::time::sleep(SETTLING).await;
     }
+    let base_url = shared.options.endpoint.base_url();
+    let handle = state::handle(&base_url, plan.key, &created, name);
+    Ok(Submitted::Created(handle))
 }
 
 /// The names to try: as the reference tries them, and at last one that only this attempt can have.
@@ -308,6 +315,11 @@ pub(super) async fn inspect(
 
 /// The container of an attempt: one that was started, if there is one, else the oldest.
 async fn find(shared: &Shared, plan: &Plan) -> Result<Option<ContainerSummary>, DriverError> {
+    Ok(all_of(shared, plan).await?.into_iter().next())
+}
+
+/// All containers of an attempt: those that were started first, then by age.
+async fn all_of(shared: &Shared, plan: &Plan) -> Result<Vec<ContainerSummary>, DriverError> {
     let key = plan.key.to_string();
     let labels = [
         (JOB_LABEL, key.as_str()),
@@ -315,8 +327,8 @@ async fn find(shared: &Shared, plan: &Plan) -> Result<Option<ContainerSummary>, 
     ];
     let mut found = list(shared.control()?, &labels).await?;
     found.retain(|one| !keep::is_kept(one));
-    let age = |one: &ContainerSummary| (!has_started(one), one.created, one.id.clone());
-    Ok(found.into_iter().min_by_key(age))
+    found.sort_by_key(|one| (!has_started(one), one.created, one.id.clone()));
+    Ok(found)
 }
 
 async fn list(

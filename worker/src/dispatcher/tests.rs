@@ -119,9 +119,10 @@ fn no_more_flow_runs_begin_than_there_are_slots_and_a_freed_slot_takes_the_next(
 
 #[test]
 fn a_flow_run_that_waited_too_long_is_left_to_the_next_poll() {
-    let now = Instant::now();
     let mut dispatcher = reached(limits());
-    dispatcher.handle(polled(&[1, 2, 3]), now);
+    let polled = polled(&[1, 2, 3]);
+    let now = Instant::now();
+    dispatcher.handle(polled, now);
     let later = now + STALE_AFTER + Duration::from_millis(1);
     assert!(starts(&dispatcher.handle(Event::Ended(id(1)), later)).is_empty());
     assert_eq!(dispatcher.load().waiting, 0);
