@@ -324,8 +324,8 @@ impl StandIn {
         let heard = Arc::clone(&asked);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let head = answer(stream).unwrap_or_default();
-                heard.lock().expect("whole").push(head);
+                let request = answer(stream).unwrap_or_default();
+                heard.lock().expect("whole").push(request);
             }
         });
         Self { address, asked }

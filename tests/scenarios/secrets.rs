@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -157,54 +158,7 @@ fn credentials_of_pull_steps_are_shown_to_their_servers_and_to_nobody_else() {
     let scene = Scene::set();
     scene.create_secret_block("vault", &canary.named("block"));
     let servers = StandIn::start();
-    let (host, url) = (servers.address, format!("http://{}", servers.address));
-    let secret = canary.named("given");
-    let block = "{{ prefect.blocks.secret.vault }}";
-    let git = |inputs: Value| {
-        let mut all = json!({"repository": format!("{url}/code.git")});
-        let both = all.as_object_mut().expect("an object");
-        both.extend(inputs.as_object().expect("an object").clone());
-        json!({"prefect.deployments.steps.git_clone": all})
-    };
-    let s3 = |credentials: Value| {
-        json!({"prefect_aws.deployments.steps.pull_from_s3": {
-            "bucket": "code", "folder": "f", "credentials": credentials, "client_parameters": {"endpoint_url": url},
-        }})
-    };
-    let azure = |credentials: Value| {
-        json!({"prefect_azure.deployments.steps.pull_from_azure_blob_storage": {
-            "container": "code", "folder": "f", "credentials": credentials,
-        }})
-    };
-    let remote =
-        |inputs: Value| json!({"prefect.deployments.steps.pull_from_remote_storage": inputs});
-    let steps = [
-        git(json!({"access_token": secret})),
-        git(json!({"access_token": block})),
-        git(json!({"credentials": {"token": secret}})),
-        git(json!({"credentials": {"username": "u", "password": secret}})),
-        git(json!({"credentials": {"username": secret, "token": secret}})),
-        git(json!({"credentials": {"access_token": block}})),
-        git(json!({"repository": format!("http://u:{secret}@{host}/code.git")})),
-        git(json!({"repository": format!("http://{secret}@{host}/code.git")})),
-        git(json!({"repository": format!("http://u:{block}@{host}/code.git")})),
-        s3(
-            json!({"aws_access_key_id": "k", "aws_secret_access_key": secret, "aws_session_token": secret}),
-        ),
-        s3(json!({"aws_access_key_id": secret, "aws_secret_access_key": block})),
-        s3(json!({"minio_root_user": secret, "minio_root_password": secret})),
-        azure(
-            json!({"connection_string": format!("BlobEndpoint={url}/a;SharedAccessSignature=sv=1&sig={secret}")}),
-        ),
-        azure(json!({"account_url": format!("{url}/a?sig={secret}")})),
-        remote(
-            json!({"url": "s3://code/f", "key": "k", "secret": secret, "token": secret, "endpoint_url": url}),
-        ),
-        remote(json!({"url": format!("{url}/f?sig={secret}"), "headers": {"X-Key": secret}})),
-        json!({"prefect.deployments.steps.run_shell_script": {
-            "script": "printenv GIVEN\nls /no/such/directory", "env": {"GIVEN": block},
-        }}),
-    ];
+    let steps = steps_with(&canary.named("given"), servers.address);
     let runs: Vec<String> = steps
         .iter()
         .enumerate()
@@ -343,6 +297,57 @@ impl Canary {
 }
 
 // === functions ===
+
+/// Steps with a secret in each field that takes one, given as it is or by the block `vault`.
+fn steps_with(secret: &str, host: SocketAddr) -> Vec<Value> {
+    let url = format!("http://{host}");
+    let block = "{{ prefect.blocks.secret.vault }}";
+    let git = |inputs: Value| {
+        let mut all = json!({"repository": format!("{url}/code.git")});
+        let both = all.as_object_mut().expect("an object");
+        both.extend(inputs.as_object().expect("an object").clone());
+        json!({"prefect.deployments.steps.git_clone": all})
+    };
+    let s3 = |credentials: Value| {
+        json!({"prefect_aws.deployments.steps.pull_from_s3": {
+            "bucket": "code", "folder": "f", "credentials": credentials, "client_parameters": {"endpoint_url": url},
+        }})
+    };
+    let azure = |credentials: Value| {
+        json!({"prefect_azure.deployments.steps.pull_from_azure_blob_storage": {
+            "container": "code", "folder": "f", "credentials": credentials,
+        }})
+    };
+    let remote =
+        |inputs: Value| json!({"prefect.deployments.steps.pull_from_remote_storage": inputs});
+    vec![
+        git(json!({"access_token": secret})),
+        git(json!({"access_token": block})),
+        git(json!({"credentials": {"token": secret}})),
+        git(json!({"credentials": {"username": "u", "password": secret}})),
+        git(json!({"credentials": {"username": secret, "token": secret}})),
+        git(json!({"credentials": {"access_token": block}})),
+        git(json!({"repository": format!("http://u:{secret}@{host}/code.git")})),
+        git(json!({"repository": format!("http://{secret}@{host}/code.git")})),
+        git(json!({"repository": format!("http://u:{block}@{host}/code.git")})),
+        s3(
+            json!({"aws_access_key_id": "k", "aws_secret_access_key": secret, "aws_session_token": secret}),
+        ),
+        s3(json!({"aws_access_key_id": secret, "aws_secret_access_key": block})),
+        s3(json!({"minio_root_user": secret, "minio_root_password": secret})),
+        azure(
+            json!({"connection_string": format!("BlobEndpoint={url}/a;SharedAccessSignature=sv=1&sig={secret}")}),
+        ),
+        azure(json!({"account_url": format!("{url}/a?sig={secret}")})),
+        remote(
+            json!({"url": "s3://code/f", "key": "k", "secret": secret, "token": secret, "endpoint_url": url}),
+        ),
+        remote(json!({"url": format!("{url}/f?sig={secret}"), "headers": {"X-Key": secret}})),
+        json!({"prefect.deployments.steps.run_shell_script": {
+            "script": "printenv GIVEN\nls /no/such/directory", "env": {"GIVEN": block},
+        }}),
+    ]
+}
 
 /// The id of a process' parent; empty when the process is gone.
 fn parent(pid: &str) -> String {
