@@ -4,10 +4,11 @@
 
 use std::{
     fs,
+    io::Write as _,
     net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     sync::Once,
     time::Duration,
 };
@@ -264,4 +265,32 @@ fn the_pod_takes_flow_runs_and_its_probes_are_content() {
         "jsonpath={.items[*].status.containerStatuses[*].restartCount} {.items[*].status.phase}",
     ]);
     assert_eq!(pod, "0 Running");
+    let address = release.kubectl(&[
+        "get",
+        "pods",
+        "--output",
+        "jsonpath={.items[0].status.podIP}",
+    ]);
+    let address = SocketAddr::new(address.parse().expect("the pod has an address"), 8080);
+    let metrics = Api::at_root_of(address).get("/metrics");
+    let metrics = text(&metrics);
+    assert!(metrics.contains("worker_claims_total"), "{metrics}");
+    assert_eq!(complaints(&metrics), "", "{metrics}");
+}
+
+/// What Prometheus does not like about metrics.
+fn complaints(metrics: &str) -> String {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is installed; `tests/helm/set-up` does it");
+    let mut stdin = promtool.stdin.take().expect("it is piped");
+    stdin
+        .write_all(metrics.as_bytes())
+        .expect("promtool reads all of it");
+    drop(stdin);
+    let output = promtool.wait_with_output().expect("promtool ends");
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }

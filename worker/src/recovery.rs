@@ -6,15 +6,20 @@
 use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::sync::mpsc;
 
-use worker_api::types::{FlowRunId, StateType, TransitionId};
+use worker_api::{
+    ApiError,
+    types::{Deployment, FlowRun, FlowRunId, StateType, TransitionId},
+};
 use worker_drivers::{Owned, RunKey};
 
 use crate::{
     event::Event,
     journal::{Entry, Reporter, Step},
     patience::Patience,
+    resolve,
     services::Services,
     task,
     telemetry::chain,
@@ -125,19 +130,72 @@ async fn adopt(services: &Services, orphan: Owned) -> Option<Entry> {
         return None;
     }
     tracing::info!(flow_run = %id, "taking up a job that the journal does not know");
+    let flow_run = flow_run?;
+    let (reporter, shown) = find_manner(services, &flow_run).await;
     Some(Entry {
         key: handle.key,
-        name: flow_run.map(|flow_run| flow_run.name).unwrap_or_default(),
+        reporter,
+        name: flow_run.name,
         transition: TransitionId::random(),
         step: Step::Submitted,
         handle: Some(handle),
         lease: None,
         told: None,
-        // Without the journal nobody knows any more whether it was a plain command. The engine's rules only ever report what is missing.
-        reporter: Reporter::Engine,
         claimed: Timestamp::now(),
         workspace: None,
+        // How much of it was sent is lost with the entry: better twice than never.
         output: worker_drivers::LogCursor::default(),
-        shown: false,
+        shown,
     })
 }
+
+/// Who tells how a flow run went whose entry is lost, and whether its output is shown, by what people wrote of it.
+async fn find_manner(services: &Services, flow_run: &FlowRun) -> (Reporter, bool) {
+    let mut patience = Patience::new();
+    loop {
+        match ask_for_manner(services, flow_run).await {
+            Ok(manner) => return manner,
+            // Nobody knows any more. The engine's rules only ever report what is missing.
+            Err(error) if error.is_not_found() => return (Reporter::Engine, false),
+            Err(error) => {
+                tracing::warn!(flow_run = %flow_run.id, error = %chain(&error), "cannot ask what a job that was left is");
+                patience.wait().await;
+            }
+        }
+    }
+}
+
+async fn ask_for_manner(
+    services: &Services,
+    flow_run: &FlowRun,
+) -> Result<(Reporter, bool), ApiError> {
+    let client = &services.client;
+    let pool = client.read_work_pool(&services.identity.pool).await?;
+    let deployment = match flow_run.deployment_id {
+        Some(id) => Some(client.read_deployment(id).await?),
+        None => None,
+    };
+    let template = &pool.base_job_template;
+    Ok(manner(flow_run, deployment.as_ref(), template))
+}
+
+/// The flow run's job variables count before the deployment's, and those before the pool's defaults.
+fn manner(
+    flow_run: &FlowRun,
+    deployment: Option<&Deployment>,
+    template: &Value,
+) -> (Reporter, bool) {
+    let variable = |name: &str| {
+        let of_flow_run = flow_run.job_variables.as_ref();
+        of_flow_run
+            .and_then(|variables| variables.get(name))
+            .or_else(|| deployment?.job_variables.get(name))
+            .or_else(|| template["variables"]["properties"][name].get("default"))
+    };
+    let reporter = resolve::reporter(deployment, variable);
+    let silent = variable("stream_output") == Some(&Value::Bool(false));
+    (reporter, reporter != Reporter::Engine && !silent)
+}
+
+#[cfg(test)]
+mod tests;

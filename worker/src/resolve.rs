@@ -288,6 +288,22 @@ fn inputs<'a>(
     }
 }
 
+/// Who tells how a flow run of a deployment with these job variables went.
+pub(crate) fn reporter<'a>(
+    deployment: Option<&Deployment>,
+    variable: impl Fn(&str) -> Option<&'a Value>,
+) -> Reporter {
+    let plain = deployment.is_none_or(|one| one.entrypoint.is_none())
+        || variable("plain_command") == Some(&Value::Bool(true));
+    if plain {
+        Reporter::Worker {
+            failed: variable("exit_state").and_then(Value::as_str) == Some("failed"),
+        }
+    } else {
+        Reporter::Engine
+    }
+}
+
 /// Reads what the worker itself wants to know of a resolved job.
 fn judge(
     services: &Services,
@@ -302,22 +318,13 @@ fn judge(
         configuration,
         variables,
     } = resolved;
-    let plain = deployment
-        .as_ref()
-        .is_none_or(|one| one.entrypoint.is_none())
-        || variables.get("plain_command") == Some(&Value::Bool(true));
-    let failed = variables.get("exit_state").and_then(Value::as_str) == Some("failed");
+    let reporter = reporter(deployment.as_ref(), |name| variables.get(name));
     if command.is_some() && !services.policy.allow_command {
         return Err(NotStarted::Failed(
             "a command of its own is not allowed by this worker's policy".to_owned(),
         ));
     }
     let shown = configuration.get("stream_output") != Some(&Value::Bool(false));
-    let reporter = if plain {
-        Reporter::Worker { failed }
-    } else {
-        Reporter::Engine
-    };
     Ok(Resolved {
         reporter,
         shown,

@@ -240,9 +240,13 @@ volumeMounts:
 
 {{- define "worker.volumes" -}}
 {{- $worker := .Values.worker -}}
-# What must last is written on the jobs themselves.
 - name: state
+  {{- if $worker.existingClaim }}
+  persistentVolumeClaim:
+    claimName: {{ $worker.existingClaim }}
+  {{- else }}
   emptyDir: {}
+  {{- end }}
 - name: tmp
   emptyDir: {}
 {{- with include "worker.baseJobTemplate" . }}
