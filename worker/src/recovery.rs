@@ -206,7 +206,11 @@ async fn find_out(services: &Services, handle: &Handle) -> Found {
         handle: Some(handle.clone()),
         lease: None,
         told: None,
-        claimed: Timestamp::now(),
+        // Lost with the entry as well; it was not later than this.
+        claimed: flow_run
+            .start_time
+            .or(flow_run.expected_start_time)
+            .unwrap_or_else(Timestamp::now),
         workspace: None,
         // How much of it was sent is lost with the entry: better twice than never.
         output: worker_drivers::LogCursor::default(),
