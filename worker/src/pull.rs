@@ -433,7 +433,7 @@ async fn leave(
         });
     }
     // The code of a plain command may be in its image.
-    if outlook.inside && (outlook.names_directory || !outlook.fetches) {
+    if outlook.inside && outlook.names_directory {
         return Ok(Code::InPlace);
     }
     Err(NotStarted::Failed(format!(

@@ -121,7 +121,8 @@ impl Outlook {
             return wish.without("the job has a command of its own, which pulls for itself");
         }
         if self.inside && !self.fetches {
-            return Verdict::Job("they fetch nothing, and speak of the job's own files".to_owned());
+            // They speak of the job's own files, and nobody has anything to get.
+            return Verdict::Nothing;
         }
         if self.inside && self.names_directory {
             return wish.without("one of them goes to a directory that only the job has");

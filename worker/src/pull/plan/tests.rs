@@ -78,10 +78,7 @@ fn directories_of_the_job_are_left_to_it_or_refused() {
         "{why}"
     );
     let baked = outlook(&json!([go("/opt/prefect")]), true);
-    assert!(matches!(
-        baked.judge(wish(PullMode::Worker)),
-        Verdict::Job(_)
-    ));
+    assert_eq!(baked.judge(wish(PullMode::Worker)), Verdict::Nothing);
     let here = outlook(&json!([clone(), go("/opt/prefect")]), false);
     assert_eq!(here.judge(wish(PullMode::Worker)), Verdict::Worker);
 }
