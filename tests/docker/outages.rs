@@ -95,7 +95,8 @@ fn a_disk_that_is_full_when_the_code_is_copied_is_told_once_and_tried_until_ther
     repository.commit("more than the engine has room for");
     let run = stage.run_with(
         "cat flow.txt",
-        &json!({}),
+        // The repository is on this machine, and in the container there is none.
+        &json!({"pull_mode": "worker"}),
         &json!({"pull_steps": [{"prefect.deployments.steps.git_clone": {
             "repository": folder.path().display().to_string()
         }}]}),

@@ -97,8 +97,12 @@ fn code_that_the_worker_pulls_is_copied_in_and_the_engine_starts_on_it_and_runs_
     let program = worker(&api);
     let worker = program.start(&["--pool", POOL]);
     let flow_run = |flow: &str, steps: &Value| {
-        let fields =
+        let mut fields =
             json!({"flow": flow, "entrypoint": format!("flows.py:{flow}"), "pull_steps": steps});
+        if *steps == clone {
+            // The repository is on this machine, and in the container there is none.
+            fields["job_variables"] = json!({"pull_mode": "worker"});
+        }
         Watched {
             api: &api,
             worker: &worker,

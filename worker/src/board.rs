@@ -109,6 +109,11 @@ impl Board {
         lines.ended.truncate(ENDS);
     }
 
+    /// A life has ended, on whatever path.
+    pub(crate) fn forget(&self, flow_run: Uuid) {
+        self.lock().held.remove(&flow_run);
+    }
+
     /// A copy of everything on it.
     pub(crate) fn read(&self) -> Lines {
         self.lock().clone()

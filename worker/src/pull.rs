@@ -236,7 +236,7 @@ impl Told<'_> {
         &self,
         line: &mut Line,
         deployment: &Deployment,
-        inside: bool,
+        (inside, wish): (bool, Wish),
     ) -> Result<Result<(Vec<Step>, Lookups), String>, NotStarted> {
         if self.written.is_empty()
             && let Some(block) = deployment.storage_document_id
@@ -250,7 +250,9 @@ impl Told<'_> {
             Ok(steps) => steps,
             Err(unsupported) => return Ok(Err(unsupported.to_string())),
         };
-        if let Some(step) = steps.iter().find(|step| inside && step.is_local()) {
+        // Who insists on this worker means the files of its machine.
+        let mut local = steps.iter().filter(|step| inside && step.is_local());
+        if let Some(step) = local.next().filter(|_| wish.mode != PullMode::Worker) {
             return Ok(Err(format!("{} reads files of the job's own", step.name())));
         }
         let allowed = self.check_environment(&steps);
@@ -373,7 +375,7 @@ pub(crate) async fn pull(
         written: &written,
         job,
     };
-    let known = told.steps(line, deployment, inside).await?;
+    let known = told.steps(line, deployment, (inside, wish)).await?;
     let (steps, mut lookups) = match known {
         Ok(known) => known,
         Err(why) => return leave(services, entry, outlook, wish.without(&why)).await,

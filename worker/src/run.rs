@@ -70,6 +70,10 @@ async fn pick_up(
     line: &mut Line,
     entry: &mut Entry,
 ) -> Result<bool, JournalGone> {
+    if entry.step == Step::Submitted {
+        // What the janitor found is not in the journal yet.
+        services.journal.record(entry).await?;
+    }
     if entry.step == Step::Submitting
         && let Some(handle) = submit::find_started(services, line, entry).await
     {
@@ -230,7 +234,7 @@ async fn start(
         return Ok(Err(why));
     }
     advance(services, entry, Step::Submitting).await?;
-    match submit::submit(services, line, &plan).await {
+    match submit::submit(services, line, &plan, &secrets).await {
         Ok(handle) => {
             for status in ["created", "running"] {
                 services.emitter.container(entry, &handle, status);

@@ -15,14 +15,17 @@ const COVER: &str = "********";
 const SHORTEST: usize = 4;
 
 /// Words in the names of variables whose values are secrets.
-const TELLING: [&str; 7] = [
+const TELLING: [&str; 10] = [
     "KEY",
     "TOKEN",
     "SECRET",
-    "PASSW",
+    "PASS",
     "CREDENTIAL",
     "AUTH",
     "CUSTOM_HEADERS",
+    "DSN",
+    "CONNECTION",
+    "DATABASE_URL",
 ];
 
 /// Texts that may not be shown, the longest first.
@@ -85,7 +88,8 @@ impl Secrets {
         }
     }
 
-    fn covered(&self, text: String) -> String {
+    /// The same text, with nothing in it that may not be shown.
+    pub(crate) fn covered(&self, text: String) -> String {
         self.0
             .iter()
             .fold(text, |text, secret| text.replace(secret.as_str(), COVER))

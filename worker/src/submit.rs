@@ -21,6 +21,7 @@ use crate::{
     line::{Line, Told},
     patience::Patience,
     progress,
+    secrets::Secrets,
     services::Services,
     task,
     telemetry::chain,
@@ -39,6 +40,7 @@ pub(crate) async fn submit(
     services: &Services,
     line: &mut Line,
     plan: &Plan,
+    secrets: &Secrets,
 ) -> Result<Handle, NotStarted> {
     let begun = Instant::now();
     let mut patience = Patience::new();
@@ -56,8 +58,9 @@ pub(crate) async fn submit(
         if !error.is_transient() || begun.elapsed() > NOT_NOW_LIMIT {
             return Err(NotStarted::Failed(chain(&error)));
         }
-        tracing::warn!(error = %chain(&error), "not started yet; trying again");
-        let message = format!("Not started yet, trying again: {}.", chain(&error));
+        let why = secrets.covered(chain(&error));
+        tracing::warn!(error = why, "not started yet; trying again");
+        let message = format!("Not started yet, trying again: {why}.");
         mention_once(services, plan, &mut said, message).await;
         let wait = async {
             if let DriverError::Quota {

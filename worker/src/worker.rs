@@ -206,6 +206,7 @@ impl Loop {
     fn buried(&mut self, ended: Ended<FlowRunId, Ending>) -> Event {
         let Ended { tag, result } = ended;
         self.reins.remove(&tag);
+        self.services.board.forget(tag.0);
         match result {
             Ok(Ending::Reported | Ending::NotOurs) => {}
             Ok(Ending::LeftInJournal) => {

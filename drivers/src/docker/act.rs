@@ -50,10 +50,13 @@ pub(super) async fn submit(shared: &Arc<Shared>, plan: &Plan) -> Result<Submitte
         return Ok(Submitted::Adopted(handle_of(shared, plan.key, &found)));
     }
     pull::provide(shared, plan).await?;
+    // Taken before the task is: whoever removes the attempt from here on waits for it.
+    let guard = shared.lock_of(plan.key).await;
     let (answer_tx, answer_rx) = oneshot::channel();
     let (task_shared, plan) = (Arc::clone(shared), plan.clone());
     shared.spawn(async move {
         let answer = make(&task_shared, &plan).await;
+        drop(guard);
         // Who asked may have gone.
         answer_tx.send(answer).ok();
     });
@@ -65,9 +68,8 @@ pub(super) async fn submit(shared: &Arc<Shared>, plan: &Plan) -> Result<Submitte
     })
 }
 
-/// Makes and starts the container of an attempt, or finds it.
+/// Makes and starts the container of an attempt, or finds it, under the attempt's lock.
 async fn make(shared: &Arc<Shared>, plan: &Plan) -> Result<Submitted, DriverError> {
-    let _guard = shared.lock_of(plan.key).await;
     let submitted = match find(shared, plan).await? {
         Some(found) if has_started(&found) => {
             return Ok(Submitted::Adopted(handle_of(shared, plan.key, &found)));
@@ -199,6 +201,11 @@ async fn start(shared: &Shared, plan: &Plan, id: &str) -> Result<(), DriverError
 /// What became of an attempt.
 pub(super) async fn recover(shared: &Shared, handle: &Handle) -> Result<Recovered, DriverError> {
     let Some(container) = inspect(shared.control()?, state::container_of(handle)).await? else {
+        let here = format!("{}:", shared.options.endpoint.base_url());
+        if !handle.infrastructure_id.starts_with(&here) {
+            let reason = "its container was made on another engine than this worker's".to_owned();
+            return Ok(Recovered::Unreachable { reason });
+        }
         return Ok(Recovered::Missing);
     };
     let labels = container
@@ -251,7 +258,11 @@ pub(super) async fn list_owned(
             continue;
         };
         if keep::is_kept(&container) {
-            keep::review(shared, container.id.as_deref().unwrap_or_default()).await?;
+            let id = container.id.as_deref().unwrap_or_default();
+            // One that cannot be removed must not hide the others.
+            if let Err(error) = keep::review(shared, id).await {
+                tracing::warn!(container = id, %error, "cannot remove a container that was kept");
+            }
             continue;
         }
         // Of two that one attempt has, the one that was never started only waits to be removed.

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bollard::{
-    models::{ContainerInspectResponse, ContainerSummary},
+    models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum as Listed},
     query_parameters::RenameContainerOptions,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -22,8 +22,17 @@ const KEPT: &str = ".kept";
 
 /// Whether a container is kept for people.
 pub(super) fn is_kept(container: &ContainerSummary) -> bool {
-    let names = container.names.iter().flatten();
-    names.into_iter().any(|name| name.ends_with(KEPT))
+    // Anybody may have a job called so; only what is over is kept.
+    let is_over = matches!(
+        container.state,
+        Some(Listed::EXITED | Listed::DEAD | Listed::REMOVING)
+    );
+    is_over
+        && container
+            .names
+            .iter()
+            .flatten()
+            .any(|name| name.ends_with(KEPT))
 }
 
 /// Keeps a container of an attempt that is over, if it ended badly and not by us. False: it is to be removed.

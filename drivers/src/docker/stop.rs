@@ -83,8 +83,12 @@ pub(super) async fn stop(
             forced_at,
             end(Arc::clone(shared), id.clone(), None, forced_at),
         );
-        signal(shared, &id, polite.as_deref().unwrap_or("SIGTERM")).await?;
-        return Ok(());
+        let sent = signal(shared, &id, polite.as_deref().unwrap_or("SIGTERM")).await;
+        if sent.is_err() {
+            // It is asked again, and politely again.
+            lock(&shared.stops).remove(&handle.key);
+        }
+        return sent;
     }
     let asked =
         sees_by_itself.then(|| (polite.unwrap_or_else(|| "SIGTERM".to_owned()), grace_ends));

@@ -88,7 +88,9 @@ async fn job_of(
     );
     let mut lookups = Lookups::default();
     let resolved = loop {
-        match site.resolve(&sources, &lookups)? {
+        let resolution = site.resolve(&sources, &lookups);
+        let covered = |error| anyhow::anyhow!(Secrets::of(&lookups).covered(chain(&error)));
+        match resolution.map_err(covered)? {
             Resolution::Done(resolved) => break *resolved,
             Resolution::Needs(references) => {
                 lookups.extend(pull::fetch(&api.client, &references).await?);
@@ -110,7 +112,8 @@ async fn job_of(
             crate::pull::foresee(deployment, settings, kind, &judged)
         });
     let job = judged.with_code(key, owner, &code).map_err(refused)?;
-    let plan = driver(context, kind).await?.plan(&job, &settings.policy)?;
+    let plan = driver(context, kind).await?.plan(&job, &settings.policy);
+    let plan = plan.map_err(|error| anyhow::anyhow!(secrets.covered(chain(&error))))?;
     Ok(secrets.cover_all(plan.request()))
 }
 

@@ -6,7 +6,9 @@ async function refresh() {
   try {
     const answer = await fetch("/", { cache: "no-store" });
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    document.querySelector("main").replaceWith(fresh.querySelector("main"));
+    const main = fresh.querySelector("main");
+    if (!answer.ok || !main) throw new Error("not the page");
+    document.querySelector("main").replaceWith(main);
     document.title = fresh.title;
     document.body.classList.remove("away");
   } catch {

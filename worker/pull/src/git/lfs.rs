@@ -35,6 +35,12 @@ const LONGEST_POINTER: usize = 1024;
 /// Objects that are asked for at once, as many as git-lfs asks for.
 const BATCH: usize = 100;
 
+/// The longest answer that is read about a batch of objects, in bytes: a few hundred each, and a batch is bounded.
+const LONGEST_ANSWER: usize = 4 << 20;
+
+/// How much of a server's reason is passed on, in characters.
+const LONGEST_MESSAGE: usize = 500;
+
 /// How many times an object may be somewhere else.
 const MOST_REDIRECTS: usize = 5;
 
@@ -298,10 +304,19 @@ impl Lfs<'_> {
             .header(header::ACCEPT, MEDIA_TYPE)
             .body(body.to_string());
         let request = self.with_leave(request, &url, &endpoint.headers);
-        let answer = self.send(request)?;
+        let mut answer = self.send(request)?;
         self.judge(&answer)?;
-        let body = self.context.wait("receiving", answer.bytes())?;
-        let body = body.map_err(|_| self.broke_off())?;
+        let mut body = Vec::new();
+        while let Some(chunk) = self
+            .context
+            .wait("receiving", answer.chunk())?
+            .map_err(|_| self.broke_off())?
+        {
+            body.extend_from_slice(&chunk);
+            if body.len() > LONGEST_ANSWER {
+                return Err(self.refuse("the answer of its Git LFS is too long".to_owned()));
+            }
+        }
         serde_json::from_slice(&body).map_err(|_| {
             self.refuse(format!(
                 "it has files in Git LFS, and its server does not speak of them; {ADVICE}"
@@ -316,7 +331,10 @@ impl Lfs<'_> {
         let Some(action) = action.filter(|_| error.is_none()) else {
             let why = error.map_or_else(
                 || "it is not there".to_owned(),
-                |error| format!("{} {}", error.code, error.message),
+                |error| {
+                    let message: String = error.message.chars().take(LONGEST_MESSAGE).collect();
+                    format!("{} {message}", error.code)
+                },
             );
             return Err(self.refuse(format!(
                 "{path} cannot be had from Git LFS: {why}; {ADVICE}"
