@@ -19,7 +19,10 @@ use super::{
     run::{find_deployment, key_values},
     start,
 };
-use crate::{journal::NotStarted, pull::Code, secrets::Secrets, site::Site, sources::Sources};
+use crate::{
+    journal::NotStarted, pull::Code, secrets::Secrets, site::Site, sources::Sources,
+    telemetry::chain,
+};
 
 /// The name of the flow run that never is.
 const NAME: &str = "rendered";
