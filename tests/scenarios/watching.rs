@@ -43,6 +43,31 @@ fn the_page_shows_what_runs_and_how_the_last_runs_ended() {
 }
 
 #[test]
+fn a_paused_pool_is_why_nothing_is_taken() {
+    let scene = Scene::set();
+    let worker = scene.worker();
+    let worker = worker.start(&["--pool", POOL, "--with-healthcheck", "--status-port", "0"]);
+    let status = wait_for_status(&worker);
+    let wait_for = |said: &Value| {
+        wait::until("the page says so", BOUND, || {
+            let seen = status.get("/status");
+            let polled = seen["poll"]["ever_succeeded"] == true;
+            if polled && seen["claims_nothing_because"] == *said {
+                Ok(())
+            } else {
+                Err(seen)
+            }
+        });
+    };
+    wait_for(&Value::Null);
+    let pool = format!("/work_pools/{POOL}");
+    scene.api().patch(&pool, &json!({"is_paused": true}));
+    wait_for(&format!("work pool '{POOL}' is paused").into());
+    scene.api().patch(&pool, &json!({"is_paused": false}));
+    wait_for(&Value::Null);
+}
+
+#[test]
 fn a_line_about_a_flow_run_says_which_as_json() {
     let scene = Scene::set();
     let run = scene.run(&scene.deploy_command("false"));

@@ -29,6 +29,8 @@ pub(crate) struct Lines {
     pub(crate) held: BTreeMap<Uuid, Held>,
     /// Those that ended last, the latest first.
     pub(crate) ended: VecDeque<Ended>,
+    /// Why the server hands out nothing, while the pool is paused. It is polled all the same.
+    pub(crate) paused: Option<String>,
 }
 
 /// One flow run that is held.
@@ -112,6 +114,16 @@ impl Board {
     /// A life has ended, on whatever path.
     pub(crate) fn forget(&self, flow_run: Uuid) {
         self.lock().held.remove(&flow_run);
+    }
+
+    /// Whether and why the server hands out nothing.
+    pub(crate) fn paused(&self, reason: Option<String>) {
+        self.lock().paused = reason;
+    }
+
+    /// Whether the server hands out nothing.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.lock().paused.is_some()
     }
 
     /// A copy of everything on it.

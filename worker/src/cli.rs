@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command, ServerArgs, StartArgs};
+use args::{Cli, Command, DoctorArgs, ServerArgs, StartArgs};
 use context::{Context, exit_code};
 use out::Out;
 use worker_config::settings::Flags;
@@ -98,7 +98,14 @@ async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
         Some(Command::Pool(command)) => pool::pool(context(&start_args)?, out, command).await,
         Some(Command::Pull(args)) => pull::pull(context(&start_args)?, out, args).await,
         Some(Command::Render(args)) => render::render(context(&start_args)?, out, args).await,
-        Some(Command::Doctor) => doctor::doctor(context(&start_args)?, out).await,
+        Some(Command::Doctor(DoctorArgs { pool, python })) => {
+            let args = StartArgs {
+                pool: pool.or_else(|| start_args.pool.clone()),
+                python: python.or_else(|| start_args.python.clone()),
+                ..start_args
+            };
+            doctor::doctor(context(&args)?, out).await
+        }
     }
 }
 

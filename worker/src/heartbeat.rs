@@ -141,6 +141,10 @@ impl Heart {
     }
 
     async fn tell(&self, offer: &Offer) {
+        self.services.board.paused(match offer {
+            Offer::Paused(reason) => Some(reason.clone()),
+            Offer::Open | Offer::Unusable(_) => None,
+        });
         let closed = match offer {
             Offer::Open => None,
             Offer::Paused(reason) | Offer::Unusable(reason) => {

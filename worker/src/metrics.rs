@@ -14,7 +14,7 @@ use worker_api::{
 };
 use worker_drivers::{Health, Outcome};
 
-use crate::{disk::Space, dispatcher::Load, event::Gate};
+use crate::{disk::Space, dispatcher::Load};
 
 /// All numbers of one worker.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn load(&self, load: Load, gate: &Gate) {
+    pub(crate) fn load(&self, load: Load, takes_work: bool) {
         let set = |phase: &str, count: usize| {
             self.acquisition
                 .flow_runs
@@ -157,9 +157,7 @@ impl Metrics {
         set("waiting", load.waiting);
         set("starting", load.starting);
         set("running", load.lives - load.starting);
-        self.acquisition
-            .takes_work
-            .set(i64::from(matches!(gate, Gate::Open(_))));
+        self.acquisition.takes_work.set(i64::from(takes_work));
     }
 
     pub(crate) fn disks(&self, spaces: &[Space]) {
@@ -423,7 +421,7 @@ mod tests {
             starting: 1,
             waiting: 2,
         };
-        metrics.load(load, &Gate::Full("all slots are taken".to_owned()));
+        metrics.load(load, false);
         metrics.render(&[("2xx", 4)]);
         let text = metrics.render(&[("2xx", 7)]);
         let line = |name: &str, part: &str| {

@@ -184,7 +184,7 @@ async fn whole(State(status): State<Status>) -> impl IntoResponse {
         now: _,
     } = status.sight();
     let closed = match gate {
-        Gate::Open(_) => None,
+        Gate::Open(_) => lines.paused,
         Gate::Full(reason) | Gate::Closed(reason) => Some(reason),
     };
     let down = match driver {

@@ -14,7 +14,7 @@ use worker_drivers::{Health, JobEvent};
 
 use crate::{
     dispatcher::Dispatcher,
-    event::{Command, Event, Stage},
+    event::{Command, Event, Gate, Stage},
     line::{self, Reins},
     notify::Supervisor,
     parts::{self, Assembled, Parts, Setup, Wires, WorkerError},
@@ -148,7 +148,10 @@ impl Loop {
             gate.clone(),
             self.dispatcher.stage(),
         );
-        self.services.metrics.load(self.dispatcher.load(), &gate);
+        let takes_work = matches!(gate, Gate::Open(_)) && !self.services.board.is_paused();
+        self.services
+            .metrics
+            .load(self.dispatcher.load(), takes_work);
         self.wires.gate_tx.send_if_modified(|now| {
             let changed = *now != gate;
             *now = gate;

@@ -208,11 +208,16 @@ fn host(prepared: &Prepared) -> Result<Map<String, Value>, DriverError> {
 impl Plan {
     /// What the engine will be asked for, as a document for people.
     pub(crate) fn request(&self) -> Value {
+        let mut container = json!(self.body.0);
+        // In an order that is the same each time.
+        if let Some(labels) = container.get_mut("Labels").and_then(Value::as_object_mut) {
+            labels.sort_keys();
+        }
         let mut request = json!({
             "name": self.name,
             "image": self.image,
             "image_pull_policy": format!("{:?}", self.pull_policy),
-            "container": self.body.0,
+            "container": container,
         });
         let more = [
             ("platform", json!(self.platform)),

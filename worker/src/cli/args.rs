@@ -147,7 +147,7 @@ pub(crate) enum Command {
     /// Show the job that a flow run of a deployment would become, with its secrets covered.
     Render(RenderArgs),
     /// Check everything a flow run needs here.
-    Doctor,
+    Doctor(DoctorArgs),
 }
 
 #[derive(Debug, Args)]
@@ -190,6 +190,16 @@ pub(crate) struct RunArgs {
     /// Show its log until it ends; the exit code says how it went.
     #[arg(short, long)]
     pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// The work pool to look at.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) pool: Option<String>,
+    /// The Python that runs flows in subprocesses.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) python: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

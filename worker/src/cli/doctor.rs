@@ -177,7 +177,7 @@ async fn python(configured: Option<&Path>) -> Finding {
         doubtful(
             what,
             format!(
-                "{} has no prefect package; Python flows need it",
+                "{} has no prefect package; Python flows need it: activate its environment, or give --python",
                 program.display()
             ),
         )

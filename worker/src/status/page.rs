@@ -42,7 +42,7 @@ pub(super) fn render(sight: &Sight) -> String {
                 main {
                     header {
                         h1 { (identity.worker) }
-                        (verdict(work))
+                        (verdict(work, sight.lines.paused.as_deref()))
                     }
                     (facts(sight))
                     (held(&sight.lines, sight.now))
@@ -55,9 +55,12 @@ pub(super) fn render(sight: &Sight) -> String {
 }
 
 /// Whether it takes work, and why not.
-fn verdict(work: &Work) -> Markup {
+fn verdict(work: &Work, paused: Option<&str>) -> Markup {
     let Work { gate, stage, .. } = work;
     match (stage, gate) {
+        (Stage::Working, Gate::Open(_)) if paused.is_some() => {
+            html! { span.bad { "takes nothing: " (paused.unwrap_or_default()) } }
+        }
         (Stage::Working, Gate::Open(_)) => html! { span.good { "takes flow runs" } },
         (Stage::Working, Gate::Full(reason)) => html! { span { (reason) } },
         (Stage::Working, Gate::Closed(reason)) => {

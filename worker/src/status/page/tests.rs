@@ -49,6 +49,7 @@ fn sight() -> Sight {
                 how: "exit code 3".to_owned(),
                 at: Timestamp::UNIX_EPOCH,
             }]),
+            paused: None,
         },
         uptime: Duration::from_secs(3661),
         now: "1970-01-02T01:00:00Z".parse().expect("a time"),
@@ -73,6 +74,9 @@ fn the_page_says_what_runs_what_ended_and_why_nothing_is_taken() {
             "{said} is not in {page}"
         );
     }
+    let mut paused = sight();
+    paused.lines.paused = Some("work pool 'demo' is paused".to_owned());
+    assert!(render(&paused).contains("takes nothing: work pool"));
     let mut closed = sight();
     closed.work.gate = Gate::Closed("the work pool is paused".to_owned());
     assert!(render(&closed).contains("takes nothing: the work pool is paused"));
