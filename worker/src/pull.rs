@@ -380,9 +380,11 @@ pub(crate) async fn pull(
         Ok(known) => known,
         Err(why) => return leave(services, entry, outlook, wish.without(&why)).await,
     };
-    let message =
-        format!("This worker gets the code for the job: {wish}, and it knows every step.");
-    services.run_log.say(id, LogLevel::INFO, message).await;
+    if wish.was_chosen() {
+        let message =
+            format!("This worker gets the code for the job: {wish}, and it knows every step.");
+        services.run_log.say(id, LogLevel::INFO, message).await;
+    }
     for step in &steps {
         let missing = lookups.missing(step.references());
         lookups.extend(sources::look_up(services, line, &missing).await?);

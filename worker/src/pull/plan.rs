@@ -66,6 +66,11 @@ impl Wish {
         }
     }
 
+    /// Whether anybody asked for anything: what goes without saying is not said on run pages.
+    pub(super) fn was_chosen(self) -> bool {
+        self.by_variable || self.mode != PullMode::Auto
+    }
+
     /// What becomes of a list of steps that this worker cannot run, for that reason.
     pub(super) fn without(self, why: &str) -> Verdict {
         match self.mode {
