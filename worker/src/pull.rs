@@ -259,6 +259,16 @@ impl Told<'_> {
         Ok(allowed.map(|()| (steps, Lookups::default())))
     }
 
+    /// Says who gets the code, where somebody chose it.
+    async fn introduce(&self, wish: Wish) {
+        if wish.was_chosen() {
+            let message =
+                format!("This worker gets the code for the job: {wish}, and it knows every step.");
+            let run_log = &self.services.run_log;
+            run_log.say(self.id, LogLevel::INFO, message).await;
+        }
+    }
+
     /// Whether everything that steps ask the environment for may be answered here; in the job it may.
     fn check_environment(&self, steps: &[Step]) -> Result<(), String> {
         if self.services.policy.allow_environment_placeholders {
@@ -380,11 +390,7 @@ pub(crate) async fn pull(
         Ok(known) => known,
         Err(why) => return leave(services, entry, outlook, wish.without(&why)).await,
     };
-    if wish.was_chosen() {
-        let message =
-            format!("This worker gets the code for the job: {wish}, and it knows every step.");
-        services.run_log.say(id, LogLevel::INFO, message).await;
-    }
+    told.introduce(wish).await;
     for step in &steps {
         let missing = lookups.missing(step.references());
         lookups.extend(sources::look_up(services, line, &missing).await?);
