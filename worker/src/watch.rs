@@ -168,9 +168,7 @@ async fn ask(services: &Services, handle: &Handle) -> Asked {
     match services.driver.recover(handle).await {
         Ok(Recovered::Running) => Asked::GoesOn,
         Ok(Recovered::Exited(outcome)) => Asked::Ended(outcome),
-        Ok(Recovered::Missing) => Asked::Ended(Outcome::Lost {
-            reason: "it was removed by somebody else, or its machine was restarted".to_owned(),
-        }),
+        Ok(Recovered::Missing) => Asked::Ended(lost()),
         // Unreachable is not dead. The next event, snapshot or order brings the next question.
         Ok(Recovered::Unreachable { reason }) => {
             tracing::warn!(reason, "the engine cannot be asked about the job");
@@ -180,6 +178,13 @@ async fn ask(services: &Services, handle: &Handle) -> Asked {
             tracing::error!(error = %chain(&error), version = handle.version, "the job cannot be looked after by this worker; run the one that started it");
             Asked::Unknown
         }
+    }
+}
+
+/// How a job ended that the engine does not have.
+pub(crate) fn lost() -> Outcome {
+    Outcome::Lost {
+        reason: "it was removed by somebody else, or its machine was restarted".to_owned(),
     }
 }
 
