@@ -51,7 +51,13 @@ pub(super) enum Main {
         reason: String,
         message: String,
     },
+    /// It has ended, and its node did not record how.
+    Unrecorded,
 }
+
+/// What a kubelet puts in the place of an end that it has missed, beside an exit code of its own invention. Before 1.22 it misses many: of a pod that is
+/// being deleted it may remove a container before it has looked how it ended.
+const UNRECORDED: &str = "ContainerStatusUnknown";
 
 /// What containers wait for in the ordinary course of things.
 const ORDINARY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
@@ -132,14 +138,14 @@ impl PodSeen {
 
     /// Whether the flow has ended, and only containers beside it go on.
     pub(super) fn only_others_run(&self) -> bool {
-        matches!(self.main, Main::Ended { .. }) && self.others_run
+        matches!(self.main, Main::Ended { .. } | Main::Unrecorded) && self.others_run
     }
 
     /// The flow's exit code.
     pub(super) fn code(&self) -> Option<i32> {
         match self.main {
             Main::Ended { code, .. } => Some(code),
-            Main::NotYet | Main::Running => None,
+            Main::NotYet | Main::Running | Main::Unrecorded => None,
         }
     }
 
@@ -184,7 +190,13 @@ impl PodSeen {
 
 impl Main {
     fn of(status: &ContainerStatus) -> Self {
+        let is_unrecorded = |state: &Option<ContainerState>| {
+            let ended = state.as_ref().and_then(|it| it.terminated.as_ref());
+            ended.and_then(|it| it.reason.as_deref()) == Some(UNRECORDED)
+        };
         match &status.state {
+            // A container of a Job is not started twice, so what went before is what it was.
+            state if is_unrecorded(state) || is_unrecorded(&status.last_state) => Self::Unrecorded,
             Some(ContainerState {
                 terminated: Some(ended),
                 ..
