@@ -9,6 +9,7 @@ use worker_tests::{
     http::Api,
     prefect::{PrefectServer, Python},
     program::{Program, Running},
+    stage::FINAL,
     wait,
 };
 
@@ -26,9 +27,6 @@ const BOUND: Duration = Duration::from_mins(5);
 
 /// How long the word that a container has ended may take; a Python worker does not always give it.
 const NOTICE: Duration = Duration::from_secs(10);
-
-/// The states that end a flow run.
-const FINAL: [&str; 4] = ["Completed", "Failed", "Cancelled", "Crashed"];
 
 /// What each container and each deployment has of its own.
 const OWN: [&str; 2] = [

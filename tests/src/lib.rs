@@ -1,5 +1,5 @@
 //! What the scenario and live tests share: the program with an environment of its own, waiting with a bound, a git
-//! repository, a small HTTP client, a proxy that counts and a real Prefect server.
+//! repository, a small HTTP client, a proxy that counts, an API in the test's own process and a real Prefect server.
 //!
 //! Nothing here knows what the worker should do; that is for the tests to say. Everything ends with the test that
 //! made it: directories are removed, processes are ended by their id.
@@ -10,4 +10,5 @@ pub mod prefect;
 pub mod program;
 pub mod proxy;
 pub mod repository;
+pub mod stage;
 pub mod wait;

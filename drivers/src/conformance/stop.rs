@@ -44,9 +44,7 @@ pub async fn politely_leaves_the_exit_code_to_the_job(subject: &dyn Subject) {
         let mut scene = Scene::new(subject).await;
         let handle = ready(&mut scene, &Behaviour::WaitThenExit(7)).await;
         scene.stop(&handle, PATIENCE).await;
-        let is_recorded = scene
-            .ended_as(handle.key, std::slice::from_ref(&own))
-            .await;
+        let is_recorded = scene.ended_as(handle.key, std::slice::from_ref(&own)).await;
         scene.destroy(handle.key).await;
         if is_recorded {
             return;
@@ -120,9 +118,7 @@ pub async fn racing_the_end_is_success(subject: &dyn Subject) {
         let handle = scene.start(&Behaviour::Exit(3)).await;
         tokio::time::sleep(delay).await;
         scene.stop(&handle, PATIENCE).await;
-        scene
-            .ended_as(handle.key, &[own.clone(), POLITE])
-            .await;
+        scene.ended_as(handle.key, &[own.clone(), POLITE]).await;
         scene.destroy(handle.key).await;
     }
 }

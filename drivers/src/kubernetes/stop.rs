@@ -94,13 +94,7 @@ pub(super) async fn stop(
         return Ok(());
     }
     // Known before it is sent: the end may be quicker than the answer.
-    remember(
-        shared,
-        key,
-        why,
-        forced_at,
-        None::<std::future::Ready<()>>,
-    );
+    remember(shared, key, why, forced_at, None::<std::future::Ready<()>>);
     let deleted = act::delete(shared, &place, key, request.grace).await;
     if deleted.is_err() && known.is_none() {
         lock(&shared.stops).remove(&key);
