@@ -220,20 +220,29 @@ fn a_worker_that_dies_leaves_its_jobs_to_the_next() {
 }
 
 #[test]
-fn what_others_do_to_a_job_is_told_once() {
+fn what_others_do_to_a_job_is_told() {
     let stage = Stage::set();
-    let runs = ["job", "pod"].map(|kind| (kind, stage.run("sleep 600", &json!({}))));
+    let [whole, one] = [(); 2].map(|()| stage.run("sleep 600", &json!({})));
     let worker = stage.worker();
     let running = worker.start(&["--pool", POOL]);
-    for (kind, run) in &runs {
-        stage.wait_for_pod(run, &running);
-        let there = stage.cluster.of_run(&format!("{kind}s"), run).remove(0);
-        let name = text(&there["metadata"]["name"]);
-        kubectl(&["delete", kind, &name, "--wait=false", "--grace-period=1"]);
-        let (ended, message) = stage.wait_for_end(run, &running);
-        assert_eq!(ended, "Crashed", "{message}");
-        assert!(message.contains("deleted by somebody else"), "{message}");
-    }
+    let job = stage.wait_for_pod(&whole, &running);
+    kubectl(&["delete", "job", &job, "--wait=false"]);
+    let (ended, message) = stage.wait_for_end(&whole, &running);
+    assert_eq!(ended, "Crashed", "{message}");
+    assert!(message.contains("deleted by somebody else"), "{message}");
+    // A Job whose pod is deleted has another made.
+    stage.wait_for_pod(&one, &running);
+    let pod = stage.cluster.of_run("pods", &one).remove(0);
+    let name = text(&pod["metadata"]["name"]);
+    kubectl(&["delete", "pod", &name, "--wait=false", "--grace-period=1"]);
+    let says = "its pod was deleted by somebody else, so its Job has begun another";
+    wait::until("it is told", BOUND, || {
+        let log = stage.log(&one);
+        if log.contains(says) { Ok(()) } else { Err(log) }
+    });
+    stage.cancel(&one);
+    let (ended, message) = stage.wait_for_end(&one, &running);
+    assert_eq!(ended, "Cancelled", "{message}");
 }
 
 #[test]
