@@ -28,6 +28,8 @@ pub(super) struct PodSeen {
     pub(super) placed: Option<Timestamp>,
     /// Whether init containers run.
     pub(super) is_initializing: bool,
+    /// What became of an init container that failed, for a person.
+    failed_init: Option<String>,
     pub(super) main: Main,
     /// In bytes.
     pub(super) memory_limit: Option<u64>,
@@ -58,6 +60,9 @@ pub(super) enum Main {
 /// What a kubelet puts in the place of an end that it has missed, beside an exit code of its own invention. Before 1.22 it misses many: of a pod that is
 /// being deleted it may remove a container before it has looked how it ended.
 const UNRECORDED: &str = "ContainerStatusUnknown";
+
+/// How much of what an init container said at its end a reason takes in, in bytes: a run page has little room.
+const LONGEST_SAID: usize = 600;
 
 /// What containers wait for in the ordinary course of things.
 const ORDINARY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
@@ -101,6 +106,7 @@ impl PodSeen {
             made: metadata.creation_timestamp.as_ref()?.0,
             leaves: metadata.deletion_timestamp.is_some(),
             placed: placed(status),
+            failed_init: inits().find_map(failed_init),
             is_initializing: main.is_none_or(|one| !has_begun(one)) && inits().any(running),
             main: main.map_or(Main::NotYet, Main::of),
             memory_limit: limit(),
@@ -158,6 +164,11 @@ impl PodSeen {
         }
     }
 
+    /// What became of an init container without which the flow cannot start.
+    pub(super) fn failed_init(&self) -> Option<&str> {
+        self.failed_init.as_deref()
+    }
+
     /// What keeps it from starting, for machines, where it is not the ordinary course of things.
     pub(super) fn trouble(&self) -> Option<&str> {
         let (reason, _) = self.waits.as_ref()?;
@@ -212,6 +223,25 @@ impl Main {
             _ => Self::NotYet,
         }
     }
+}
+
+/// How an init container failed, with the end of what it said where it has its log end up there.
+fn failed_init(status: &ContainerStatus) -> Option<String> {
+    let ended = status.state.as_ref()?.terminated.as_ref()?;
+    if ended.exit_code == 0 {
+        return None;
+    }
+    let what = format!(
+        "its init container {} ended with exit code {}",
+        status.name, ended.exit_code
+    );
+    let said = ended.message.as_deref().unwrap_or_default().trim();
+    let from = said.len().saturating_sub(LONGEST_SAID);
+    let from = (from..said.len()).find(|at| said.is_char_boundary(*at));
+    Some(match from.map(|from| &said[from..]) {
+        None => what,
+        Some(said) => format!("{what}: {said}"),
+    })
 }
 
 fn has_begun(status: &ContainerStatus) -> bool {

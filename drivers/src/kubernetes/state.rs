@@ -325,6 +325,9 @@ fn pod_outcome(pod: &PodSeen, by_us: bool) -> Outcome {
             }
             (Some(why), false) if pod.placed.is_some() => Outcome::Lost { reason: why },
             (Some(why), false) => Outcome::NeverStarted { reason: why },
+            (None, false) if pod.failed_init().is_some() => Outcome::NeverStarted {
+                reason: pod.failed_init().unwrap_or_default().to_owned(),
+            },
             (None, false) => Outcome::Lost {
                 reason: "its pod ended, and Kubernetes did not record how".to_owned(),
             },

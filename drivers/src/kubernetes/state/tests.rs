@@ -191,6 +191,21 @@ fn who_asked_for_the_end_has_it_told_as_theirs() {
 }
 
 #[test]
+fn an_init_container_that_failed_is_named_with_what_it_said() {
+    let mut status = containers("Failed", &json!({"waiting": {}}), &json!({"waiting": {}}));
+    status["initContainerStatuses"] = json!([{
+        "name": "prefect-pull", "state": terminated(1, "Error"),
+        "image": "", "imageID": "", "ready": false, "restartCount": 0,
+    }]);
+    let found = phase(&once(), &[pod(status)], None);
+    assert!(
+        matches!(&found, Phase::Exited(Outcome::NeverStarted { reason })
+            if reason == "its init container prefect-pull ended with exit code 1: said"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn an_end_that_was_not_recorded_is_not_made_up() {
     let unknown = terminated(137, "ContainerStatusUnknown");
     let missed = failed(137, "ContainerStatusUnknown");
