@@ -72,8 +72,10 @@ pub(super) async fn stop(
         return Ok(());
     }
     let has_begun = pods.iter().any(super::pod::PodSeen::has_begun);
-    let had_begun = has_begun || by_us == Some(EndedByUs::Asked { had_begun: true });
-    let why = EndedByUs::Asked { had_begun };
+    let ran_before = has_begun || by_us == Some(EndedByUs::Asked { had_begun: true });
+    let why = EndedByUs::Asked {
+        had_begun: ran_before,
+    };
     let sees_by_itself = request.intent == Intent::Cancel && job.program == RUNNER && has_begun;
     let grace_ends = Instant::now() + request.grace;
     let forced_at = if sees_by_itself {
