@@ -39,6 +39,8 @@ struct Shared {
     node: String,
     /// By their names, which no other has after them.
     pods: Mutex<HashMap<String, Played>>,
+    /// For which flow runs there were pods, and how many.
+    met: Mutex<HashMap<String, usize>>,
 }
 
 /// A pod that is played.
@@ -86,6 +88,7 @@ impl Kubelet {
             namespace: namespace.to_owned(),
             node: format!("node-of-{namespace}"),
             pods: Mutex::default(),
+            met: Mutex::default(),
         });
         let port = logs::serve(folder, Arc::clone(&shared))?;
         shared.join(port);
@@ -135,6 +138,13 @@ impl Kubelet {
             }
         });
         open.len()
+    }
+
+    /// How many pods there ever were for a flow run.
+    pub fn pods_of(&self, run: &str) -> usize {
+        let met = self.shared.met.lock();
+        let met = met.unwrap_or_else(PoisonError::into_inner);
+        met.get(run).copied().unwrap_or_default()
     }
 
     /// How many pods have begun, and of them have ended.
@@ -226,12 +236,22 @@ impl Shared {
         played.has_ended |= has_ended;
         let leaves_now = leaves && !std::mem::replace(&mut played.leaves, leaves);
         drop(pods);
+        if is_new {
+            self.meet(&name);
+        }
         // Who listens lives as long as we do.
         if leaves_now {
             tasks_tx.send(Task::End(name)).ok();
         } else if is_new && !has_ended {
             tasks_tx.send(Task::Begin(name)).ok();
         }
+    }
+
+    fn meet(&self, name: &str) {
+        let run = self.find(name).unwrap_or_default();
+        let run = run["metadata"]["labels"][FLOW_RUN].as_str().unwrap_or_default();
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        *met.entry(run.to_owned()).or_default() += 1;
     }
 
     fn work(&self, tasks_rx: &Mutex<Receiver<Task>>) {
