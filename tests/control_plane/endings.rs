@@ -16,8 +16,18 @@ fn cases() -> Vec<Case> {
         ("start oom", json!({}), "Crashed", &["memory"]),
         ("start fail:Evicted", json!({}), "Crashed", &["evicted"]),
         ("fail:NodeLost", json!({}), "Crashed", &["node was lost"]),
-        ("start fail:Preempting", json!({}), "Crashed", &["preempted"]),
-        ("start fail:Shutdown", json!({}), "Crashed", &["node was shut down"]),
+        (
+            "start fail:Preempting",
+            json!({}),
+            "Crashed",
+            &["preempted"],
+        ),
+        (
+            "start fail:Shutdown",
+            json!({}),
+            "Crashed",
+            &["node was shut down"],
+        ),
         (
             "wait:ImagePullBackOff",
             soon(),
@@ -43,7 +53,9 @@ fn cases() -> Vec<Case> {
 fn a_run_page_says_what_the_cluster_said() {
     let stage = Stage::set();
     let cases = cases();
-    let runs = cases.iter().map(|(command, more, ..)| stage.run(command, more));
+    let runs = cases
+        .iter()
+        .map(|(command, more, ..)| stage.run(command, more));
     let runs: Vec<String> = runs.collect();
     let unplaced = stage.run("unschedulable", &json!({}));
     let worker = stage.worker();
@@ -52,11 +64,18 @@ fn a_run_page_says_what_the_cluster_said() {
         let (ended, message) = stage.wait_for_end(run, BOUND, &worker);
         assert_eq!(&ended, state, "{command} {more}: {message}");
         for said in *says {
-            assert!(message.contains(said), "{command}: no {said:?} in {message:?}");
+            assert!(
+                message.contains(said),
+                "{command}: no {said:?} in {message:?}"
+            );
         }
         assert_eq!(stage.kubelet.pods_of(run), 1, "{command}");
     }
-    let says_why = || stage.log(&unplaced).contains("no node has room for its pod");
+    let says_why = || {
+        stage
+            .log(&unplaced)
+            .contains("no node has room for its pod")
+    };
     assert!(wait::holds(BOUND, says_why), "{}", stage.log(&unplaced));
     stage.cancel(&unplaced);
     let (ended, message) = stage.wait_for_end(&unplaced, BOUND, &worker);

@@ -24,7 +24,10 @@ fn every_end_is_seen(happens: impl FnOnce(&Stage, &Running)) {
 
 fn every_end_is_seen_on(stage: &Stage, happens: impl FnOnce(&Stage, &Running)) {
     let ends = ends();
-    let runs: Vec<String> = ends.iter().map(|_| stage.run("start", &json!({}))).collect();
+    let runs: Vec<String> = ends
+        .iter()
+        .map(|_| stage.run("start", &json!({})))
+        .collect();
     let lasting = stage.run("start", &json!({}));
     let worker = stage.worker();
     let worker = worker.start(&["--pool", POOL]);
@@ -39,7 +42,10 @@ fn every_end_is_seen_on(stage: &Stage, happens: impl FnOnce(&Stage, &Running)) {
     for (run, (step, name, says)) in runs.iter().zip(&ends) {
         let (ended, message) = stage.wait_for_end(run, SEEN, &worker);
         assert_eq!(&ended, name, "{step:?}: {message}");
-        assert!(message.contains(says), "{step:?}: no {says:?} in {message:?}");
+        assert!(
+            message.contains(says),
+            "{step:?}: no {says:?} in {message:?}"
+        );
     }
     let (ended, message) = stage.wait_for_end(&late, BOUND, &worker);
     assert_eq!(ended, "Completed", "{message}");
@@ -94,14 +100,16 @@ fn a_cluster_that_fails() {
 
 #[test]
 fn a_token_that_ends_when_its_successor_is_there() {
+    let stage = Stage::set();
+    let token = stage.token(Some("first"));
+    stage.write_token(&token);
     let happens = |stage: &Stage, _: &Running| {
         stage.write_token(&stage.token(Some("second")));
         let first = format!("/api/v1/namespaces/{}/secrets/first", stage.namespace);
         stage.cluster().delete(&first);
+        stage.wait_until_refused(&token);
         stage.way.reset("");
     };
-    let stage = Stage::set();
-    stage.write_token(&stage.token(Some("first")));
     every_end_is_seen_on(&stage, happens);
 }
 

@@ -3,6 +3,7 @@
 //! `tests/kubernetes/cluster control` starts one; `WORKER_TEST_CONTROL_KUBECONFIG` says where it is, and `WORKER_TEST_HELM` which Helm renders the
 //! chart's Role.
 
+mod clusters;
 mod endings;
 mod faults;
 mod rights;

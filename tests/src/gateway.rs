@@ -224,7 +224,9 @@ impl Shared {
         }
         if kind.starts_with("watch ") {
             let open = state.open.values();
-            let now = open.filter(|one| one.asked.as_deref() == Some(kind)).count();
+            let now = open
+                .filter(|one| one.asked.as_deref() == Some(kind))
+                .count();
             let most = state.most.entry(kind.to_owned()).or_default();
             *most = now.max(*most);
         }
@@ -237,7 +239,10 @@ impl Shared {
 impl Fault {
     fn answer(&self) -> Vec<u8> {
         let status = |code: u16, reason: &str, message: &str, after: Option<u32>| {
-            let details = after.map_or_else(|| "{}".to_owned(), |after| format!(r#"{{"retryAfterSeconds":{after}}}"#));
+            let details = after.map_or_else(
+                || "{}".to_owned(),
+                |after| format!(r#"{{"retryAfterSeconds":{after}}}"#),
+            );
             format!(
                 r#"{{"kind":"Status","apiVersion":"v1","metadata":{{}},"status":"Failure","message":"{message}","reason":"{reason}","details":{details},"code":{code}}}"#
             )

@@ -129,7 +129,9 @@ impl Kubelet {
     /// Has all pods come to this that have begun and not ended. How many there are.
     pub fn play_all(&self, step: &Step) -> usize {
         let pods = self.shared.lock();
-        let open = pods.iter().filter(|(_, one)| one.has_begun && !one.has_ended && !one.leaves);
+        let open = pods
+            .iter()
+            .filter(|(_, one)| one.has_begun && !one.has_ended && !one.leaves);
         let open: Vec<String> = open.map(|(name, _)| name.clone()).collect();
         drop(pods);
         thread::scope(|scope| {
@@ -181,7 +183,11 @@ impl Shared {
     /// Makes the node, which says where pods' output is.
     fn join(&self, port: u16) {
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.node}});
-        self.ask("DELETE", &format!("/api/v1/nodes/{}", self.node), &json!({}));
+        self.ask(
+            "DELETE",
+            &format!("/api/v1/nodes/{}", self.node),
+            &json!({}),
+        );
         self.ask("POST", "/api/v1/nodes", &node);
         let mut node = node;
         node["status"] = json!({
@@ -211,7 +217,7 @@ impl Shared {
                 Some("DELETED") => {
                     let name = pod["metadata"]["name"].as_str().unwrap_or_default();
                     self.lock().remove(name);
-                            }
+                }
                 _ => return Ok(()),
             }
         }
@@ -249,14 +255,19 @@ impl Shared {
 
     fn meet(&self, name: &str) {
         let run = self.find(name).unwrap_or_default();
-        let run = run["metadata"]["labels"][FLOW_RUN].as_str().unwrap_or_default();
+        let run = run["metadata"]["labels"][FLOW_RUN]
+            .as_str()
+            .unwrap_or_default();
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         *met.entry(run.to_owned()).or_default() += 1;
     }
 
     fn work(&self, tasks_rx: &Mutex<Receiver<Task>>) {
         loop {
-            let task = tasks_rx.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let task = tasks_rx
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv();
             match task {
                 Ok(Task::Begin(name)) => self.begin(&name),
                 Ok(Task::End(name)) => self.end(&name),
@@ -301,7 +312,9 @@ impl Shared {
     }
 
     fn play(&self, name: &str, step: &Step) {
-        let Some(mut pod) = self.find(name) else { return };
+        let Some(mut pod) = self.find(name) else {
+            return;
+        };
         pod["status"] = step.status(&pod);
         // As it is now, whatever was changed meanwhile.
         if let Some(metadata) = pod["metadata"].as_object_mut() {

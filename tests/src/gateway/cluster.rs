@@ -1,11 +1,6 @@
 //! Where a cluster's API is and how it is spoken to, as a kubeconfig says.
 
-use std::{
-    io,
-    path::Path,
-    process::Command,
-    sync::Arc,
-};
+use std::{io, path::Path, process::Command, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
@@ -37,14 +32,23 @@ impl Cluster {
     pub(super) fn read(kubeconfig: &Path, identity: Identity) -> io::Result<Self> {
         // The command line knows how these files are to be read.
         let output = Command::new("kubectl")
-            .args(["config", "view", "--raw", "--minify", "--output=json", "--kubeconfig"])
+            .args([
+                "config",
+                "view",
+                "--raw",
+                "--minify",
+                "--output=json",
+                "--kubeconfig",
+            ])
             .arg(kubeconfig)
             .output()?;
         let config: Value = serde_json::from_slice(&output.stdout)?;
         let cluster = &config["clusters"][0]["cluster"];
         let user = &config["users"][0]["user"];
         let server = cluster["server"].as_str().unwrap_or_default();
-        let address = server.strip_prefix("https://").ok_or_else(|| invalid("server"))?;
+        let address = server
+            .strip_prefix("https://")
+            .ok_or_else(|| invalid("server"))?;
         let address = address.trim_end_matches('/');
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "443"));
         let mut roots = RootCertStore::empty();
@@ -61,7 +65,8 @@ impl Cluster {
                 let own = own.map_err(|_| invalid("client-certificate-data"))?;
                 let key = PrivateKeyDer::from_pem_slice(&pem(user, "client-key-data")?);
                 let key = key.map_err(|_| invalid("client-key-data"))?;
-                tls.with_client_auth_cert(own, key).map_err(io::Error::other)?
+                tls.with_client_auth_cert(own, key)
+                    .map_err(io::Error::other)?
             }
         };
         Ok(Self {

@@ -19,14 +19,15 @@ pub(super) struct Request {
 
 impl Request {
     /// The next one; nothing at the end of the connection.
-    pub(super) async fn read(
-        stream: &mut (impl AsyncBufRead + Unpin),
-    ) -> io::Result<Option<Self>> {
+    pub(super) async fn read(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Self>> {
         let mut request = Self::default();
         let mut length = 0;
         loop {
             let mut line = Vec::new();
-            (&mut *stream).take(LINE).read_until(b'\n', &mut line).await?;
+            (&mut *stream)
+                .take(LINE)
+                .read_until(b'\n', &mut line)
+                .await?;
             if line.is_empty() {
                 return Ok(None);
             }
@@ -72,7 +73,9 @@ fn kind(line: &str) -> String {
         [resource, _] => ((*resource).to_owned(), true),
         [resource, _, below, ..] => (format!("{resource}/{below}"), true),
     };
-    let is_watch = query.split('&').any(|one| one == "watch=true" || one == "watch=1");
+    let is_watch = query
+        .split('&')
+        .any(|one| one == "watch=true" || one == "watch=1");
     let verb = match (method, is_named) {
         ("GET", _) if is_watch => "watch",
         ("GET", true) => "get",

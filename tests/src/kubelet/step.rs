@@ -69,9 +69,7 @@ impl Step {
         let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let placed = json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": now}]);
         let running = json!({"running": {"startedAt": now}});
-        let ended = |code: i32, reason: &str| {
-            json!({"terminated": {"exitCode": code, "reason": reason, "startedAt": now, "finishedAt": now}})
-        };
+        let ended = |code: i32, reason: &str| json!({"terminated": {"exitCode": code, "reason": reason, "startedAt": now, "finishedAt": now}});
         let (phase, state) = match self {
             Self::Status(status) => return status.clone(),
             Self::Unschedulable => {
@@ -82,7 +80,10 @@ impl Step {
             }
             Self::Wait(reason) => {
                 let message = "so it is played";
-                ("Pending", json!({"waiting": {"reason": reason, "message": message}}))
+                (
+                    "Pending",
+                    json!({"waiting": {"reason": reason, "message": message}}),
+                )
             }
             Self::Start => ("Running", running),
             Self::Exit(0) => ("Succeeded", ended(0, "Completed")),

@@ -5,11 +5,26 @@ fn requests_are_called_as_the_clusters_rights_call_them() {
     let cases = [
         ("GET /version HTTP/1.1", "GET /version"),
         ("GET /api/v1/pods?watch=true HTTP/1.1", "watch pods"),
-        ("GET /apis/batch/v1/namespaces/a/jobs?limit=5 HTTP/1.1", "list jobs"),
-        ("POST /apis/batch/v1/namespaces/a/jobs? HTTP/1.1", "create jobs"),
-        ("GET /api/v1/namespaces/a/pods/b/log?follow=true HTTP/1.1", "get pods/log"),
-        ("DELETE /api/v1/namespaces/a/pods/b? HTTP/1.1", "delete pods"),
-        ("GET /api/v1/namespaces/kube-system HTTP/1.1", "get namespaces"),
+        (
+            "GET /apis/batch/v1/namespaces/a/jobs?limit=5 HTTP/1.1",
+            "list jobs",
+        ),
+        (
+            "POST /apis/batch/v1/namespaces/a/jobs? HTTP/1.1",
+            "create jobs",
+        ),
+        (
+            "GET /api/v1/namespaces/a/pods/b/log?follow=true HTTP/1.1",
+            "get pods/log",
+        ),
+        (
+            "DELETE /api/v1/namespaces/a/pods/b? HTTP/1.1",
+            "delete pods",
+        ),
+        (
+            "GET /api/v1/namespaces/kube-system HTTP/1.1",
+            "get namespaces",
+        ),
     ];
     for (line, expected) in cases {
         assert_eq!(kind(line), expected, "{line}");
