@@ -49,6 +49,8 @@ pub(crate) async fn watch(
     handle: &Handle,
 ) -> Option<Watched> {
     let (from, claimed) = (entry.output, entry.claimed);
+    // A job may have begun before its submission was answered.
+    line.tell_again();
     let (phases_tx, phases_rx) = mpsc::channel(progress::PHASES);
     let (told, teller) = (entry.clone(), line.teller());
     let mut telling = pin!(progress::tell(services, &told, teller, phases_rx));

@@ -88,6 +88,12 @@ impl PodSeen {
         let statuses = || status.container_statuses.iter().flatten();
         let main = statuses().find(is_main);
         let inits = || status.init_container_statuses.iter().flatten();
+        // Containers that run beside the flow from before it on (1.29) are among those that come before it.
+        let stays = |one: &&ContainerStatus| {
+            let mut inits = spec.init_containers.iter().flatten();
+            let spec = inits.find(|container| container.name == one.name);
+            spec.is_some_and(|container| container.restart_policy.as_deref() == Some("Always"))
+        };
         let running = |one: &ContainerStatus| {
             let state = one.state.as_ref();
             state.is_some_and(|state| state.running.is_some())
@@ -107,7 +113,8 @@ impl PodSeen {
             leaves: metadata.deletion_timestamp.is_some(),
             placed: placed(status),
             failed_init: inits().find_map(failed_init),
-            is_initializing: main.is_none_or(|one| !has_begun(one)) && inits().any(running),
+            is_initializing: main.is_none_or(|one| !has_begun(one))
+                && inits().filter(|one| !stays(one)).any(running),
             main: main.map_or(Main::NotYet, Main::of),
             memory_limit: limit(),
             phase: status.phase.clone().unwrap_or_default(),

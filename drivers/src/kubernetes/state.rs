@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::batch::v1::{Job, JobSpec},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use serde_json::json;
 
 use worker_config::DriverKind;
@@ -30,6 +33,8 @@ pub(super) struct JobSeen {
     end: Option<JobEnd>,
     /// Whether a pod that failed is followed by another.
     pub(super) tries_again: bool,
+    /// Whether no pod is made until somebody says so: a queue for Jobs, as a rule.
+    pub(super) is_suspended: bool,
     /// Whether the cluster removes it by itself some time after its end.
     pub(super) is_kept: bool,
     pub(super) pod_limit: Duration,
@@ -85,13 +90,16 @@ impl JobSeen {
             let mut conditions = conditions.into_iter().flatten();
             conditions.find(|one| one.type_ == kind && one.status == "True")
         };
-        let end = if held("Complete").is_some() {
+        // What newer clusters say first (1.31), while its pods are still being ended, is what it comes to.
+        let end = if held("Complete").or(held("SuccessCriteriaMet")).is_some() {
             Some(JobEnd::Complete)
         } else {
-            held("Failed").map(|condition| JobEnd::Failed {
-                reason: condition.reason.clone().unwrap_or_default(),
-                message: condition.message.clone().unwrap_or_default(),
-            })
+            held("Failed")
+                .or(held("FailureTarget"))
+                .map(|condition| JobEnd::Failed {
+                    reason: condition.reason.clone().unwrap_or_default(),
+                    message: condition.message.clone().unwrap_or_default(),
+                })
         };
         let told = |name: &str| metadata.annotations.as_ref()?.get(name);
         let seconds = |name: &str| Some(Duration::from_secs(told(name)?.parse().ok()?));
@@ -104,7 +112,8 @@ impl JobSeen {
             program: told(PROGRAM).cloned().unwrap_or_default(),
             leaves: metadata.deletion_timestamp.is_some(),
             end,
-            tries_again: spec.and_then(|spec| spec.backoff_limit) != Some(0),
+            tries_again: spec.is_none_or(tries_again),
+            is_suspended: spec.and_then(|spec| spec.suspend) == Some(true),
             is_kept: spec.is_some_and(|spec| spec.ttl_seconds_after_finished.is_some()),
             pod_limit: seconds(POD_LIMIT).unwrap_or(POD_LIMIT_DEFAULT),
             job_limit: seconds(JOB_LIMIT),
@@ -131,6 +140,12 @@ impl JobSeen {
             }),
         }
     }
+}
+
+/// Whether a pod that failed may be followed by another: as often as is allowed, or for reasons that do not count (1.31).
+fn tries_again(spec: &JobSpec) -> bool {
+    let rules = spec.pod_failure_policy.iter().flat_map(|it| &it.rules);
+    spec.backoff_limit != Some(0) || rules.into_iter().any(|rule| rule.action == "Ignore")
 }
 
 /// The phase of a Job that is there.
@@ -161,6 +176,9 @@ pub(super) fn phase(job: &JobSeen, pods: &[PodSeen], by_us: Option<&EndedByUs>) 
             (phase, _) => phase,
         },
         (None, None) if by_us.is_some() || job.leaves => Phase::Pending(None),
+        (None, None) if job.is_suspended => Phase::Pending(Some(
+            "its Job is suspended until somebody resumes it".to_owned(),
+        )),
         (None, None) => Phase::Pending(Some("waiting for Kubernetes to make its pod".to_owned())),
     }
 }
@@ -225,6 +243,10 @@ pub(super) fn limit(job: &JobSeen, pods: &[PodSeen]) -> Option<(Timestamp, Outco
 }
 
 fn start_limit(job: &JobSeen, pod: Option<&PodSeen>) -> Option<(Timestamp, Duration, String)> {
+    // Who suspended it says when it goes on.
+    if job.is_suspended {
+        return None;
+    }
     let Some(pod) = pod else {
         let why = "Kubernetes has made no pod for its Job".to_owned();
         return Some((job.made, job.pod_limit, why));
@@ -286,7 +308,9 @@ fn failed(
 ) -> Outcome {
     match (reason, pod) {
         // The pod knows better.
-        ("BackoffLimitExceeded" | "", Some(pod)) => pod_outcome(pod, by_us.is_some()),
+        ("BackoffLimitExceeded" | "PodFailurePolicy" | "", Some(pod)) => {
+            pod_outcome(pod, by_us.is_some())
+        }
         ("BackoffLimitExceeded", None) if by_us.is_some() => gone(&[], by_us, true),
         ("BackoffLimitExceeded", None) => Outcome::Lost {
             reason: "its pod was deleted by somebody else, and its Job failed".to_owned(),

@@ -42,6 +42,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often limits are looked at. None is shorter than this.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long a place is watched until it is sure that we may: what we may not watch we may still be able to list.
+const SURE: Duration = Duration::from_secs(5);
+
 /// How many objects come in one page of a list.
 const PAGE: u32 = 500;
 
@@ -57,13 +60,17 @@ pub(super) async fn keep_looking(shared: Arc<Shared>) {
 /// Asks the cluster once how it is.
 pub(super) async fn look_once(shared: &Shared) {
     let was_up = *shared.health.borrow() == Health::Up;
-    let health = match bounded(shared.home().control.apiserver_version()).await {
-        Ok(_) => Health::Up,
+    let home = shared.home();
+    let health = match bounded(home.control.apiserver_version()).await {
+        // What nobody sees is not to become more.
+        Ok(_) => home
+            .find_blindness()
+            .map_or(Health::Up, |reason| Health::Down { reason }),
         Err(error) => Health::Down {
             reason: format!(
                 "the Kubernetes API at {} does not answer as it should: {}",
-                shared.home().id,
-                error::message(&error)
+                home.id,
+                error::advice(&error)
             ),
         },
     };
@@ -133,6 +140,7 @@ struct Scope {
     jobs: Listing,
     pods: Listing,
     aborts: [AbortHandle; 2],
+    opened_at: Instant,
     /// When to begin again, if it failed.
     again_at: Option<Instant>,
 }
@@ -256,6 +264,7 @@ impl Events {
             jobs: Listing::default(),
             pods: Listing::default(),
             aborts: [jobs_abort, pods_abort],
+            opened_at: Instant::now(),
             again_at: None,
         });
     }
@@ -285,7 +294,7 @@ impl Events {
         let was_listed = scope.is_listed();
         let reason = reason(error);
         if is_forbidden(error) {
-            let needed = scope.cluster.forbid(scope.namespace.as_deref());
+            let needed = scope.cluster.forbid(scope.namespace.as_deref(), &reason);
             if scope.namespace.is_none() || !needed {
                 // What takes its place is opened at once.
                 return;
@@ -436,6 +445,11 @@ impl Events {
             return;
         }
         self.tick_at = now + TICK;
+        for scope in &self.scopes {
+            if scope.is_listed() && scope.opened_at + SURE < now {
+                scope.cluster.see(scope.namespace.as_deref());
+            }
+        }
         for key in self.store.podless() {
             self.look(key);
         }
@@ -497,7 +511,7 @@ fn reason(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => error::message(error),
+        | watcher::Error::WatchFailed(error) => error::advice(error),
         watcher::Error::WatchError(status) => status.message.clone(),
         watcher::Error::NoResourceVersion => "the cluster's answer has no version".to_owned(),
     }

@@ -1,3 +1,5 @@
+mod newer;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
