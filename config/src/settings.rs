@@ -4,6 +4,7 @@
 //! once. What the settings mean is left to whoever acts on them.
 
 mod build;
+mod difference;
 mod dotenv;
 mod duration;
 mod error;
@@ -21,6 +22,7 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, path::PathBuf, ti
 use url::Url;
 
 pub use self::{
+    difference::Difference,
     error::{ConfigError, ConfigErrors},
     sources::{Flags, Sources},
 };

@@ -1,6 +1,7 @@
 //! The program as its user meets it: on loopback, without Python, without Docker.
 
 mod cancel;
+mod changing;
 mod crash;
 mod exec;
 mod faults;

@@ -142,6 +142,10 @@ pub(crate) enum Command {
     /// Work pools.
     #[command(subcommand)]
     Pool(PoolCommand),
+    /// Let this machine's workers claim nothing more until they are resumed, a restart included; what runs goes on.
+    Pause(PauseArgs),
+    /// Let them claim flow runs again.
+    Resume(PauseArgs),
     /// Run pull steps into a directory, and say what came.
     Pull(PullArgs),
     /// Show the job that a flow run of a deployment would become, with its secrets covered.
@@ -200,6 +204,16 @@ pub(crate) struct DoctorArgs {
     /// The Python that runs flows in subprocesses.
     #[arg(long, value_name = "FILE")]
     pub(crate) python: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    /// Only workers of this work pool; may be given more than once.
+    #[arg(short, long = "pool", value_name = "NAME")]
+    pub(crate) pools: Vec<String>,
+    /// Only the worker of this name.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -20,12 +20,15 @@ use crate::{
     heartbeat::PoolError,
     parts::WorkerError,
     state_dir::StateDirError,
+    status::ListenError,
 };
 
 /// The settings of one command.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
+    /// What they were read from.
+    sources: Sources,
 }
 
 /// The API of one command.
@@ -56,14 +59,12 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     let misconfigured = error.is::<ConfigErrors>()
         || error.is::<Misconfigured>()
         || error.is::<StateDirError>()
+        || error.is::<ListenError>()
         || matches!(
             error.downcast_ref(),
             Some(PoolError::Missing(_) | PoolError::WrongType { .. })
         )
-        || matches!(
-            error.downcast_ref(),
-            Some(WorkerError::Pool(_) | WorkerError::Status { .. })
-        );
+        || matches!(error.downcast_ref(), Some(WorkerError::Pool(_)));
     if misconfigured {
         ExitCode::from(CONFIGURATION)
     } else if error.is::<Usage>() {
@@ -89,7 +90,12 @@ impl Context {
             environment,
         };
         let settings = settings::load(&sources)?;
-        Ok(Self { settings })
+        Ok(Self { settings, sources })
+    }
+
+    /// Reads the settings again. Files may have changed; flags and environment are what this process was begun with.
+    pub(crate) fn again(&self) -> anyhow::Result<Settings> {
+        Ok(settings::load(&self.sources)?)
     }
 
     /// The configured API, or the embedded one.
