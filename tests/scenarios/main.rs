@@ -10,6 +10,7 @@ mod outage;
 mod pull;
 mod scene;
 mod secrets;
+mod several;
 mod sockets;
 mod stage;
 mod together;

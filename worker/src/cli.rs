@@ -104,7 +104,7 @@ async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
         Some(Command::Render(args)) => render::render(context(&start_args)?, out, args).await,
         Some(Command::Doctor(DoctorArgs { pool, python })) => {
             let args = StartArgs {
-                pool: pool.or_else(|| start_args.pool.clone()),
+                pool: pool.map_or_else(|| start_args.pool.clone(), |pool| vec![pool]),
                 python: python.or_else(|| start_args.python.clone()),
                 ..start_args
             };

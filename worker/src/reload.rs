@@ -1,6 +1,6 @@
 //! Settings that were read again: what of them may change while workers run, and what has to wait for the next start. Pure.
 
-use worker_config::settings::{Difference, Settings};
+use worker_config::settings::{Difference, Settings, WorkerSettings};
 
 /// What becomes of settings that were read again.
 #[derive(Debug)]
@@ -16,13 +16,12 @@ pub(crate) struct Reloaded {
 /// Takes over what may change while workers run. Whatever a part reads once when it is made may not.
 pub(crate) fn take_over(old: &Settings, new: &Settings) -> Reloaded {
     let mut settings = old.clone();
-    let (now, wanted) = (&mut settings.worker, &new.worker);
-    now.limit = wanted.limit;
-    now.start_concurrency = wanted.start_concurrency;
-    now.prefetch = wanted.prefetch;
-    now.query_interval = wanted.query_interval;
-    now.cancellation_interval = wanted.cancellation_interval;
-    now.stop_grace = wanted.stop_grace;
+    take_over_worker(&mut settings.worker, &new.worker);
+    for own in &mut settings.pools {
+        if let Some(wanted) = new.pools.iter().find(|wanted| wanted.pool == own.pool) {
+            take_over_worker(own, wanted);
+        }
+    }
     settings.pull.disk_floor = new.pull.disk_floor;
     settings.policy.clone_from(&new.policy);
     settings.logging.level.clone_from(&new.logging.level);
@@ -31,6 +30,15 @@ pub(crate) fn take_over(old: &Settings, new: &Settings) -> Reloaded {
         waiting: settings.differences(new),
         settings,
     }
+}
+
+fn take_over_worker(now: &mut WorkerSettings, wanted: &WorkerSettings) {
+    now.limit = wanted.limit;
+    now.start_concurrency = wanted.start_concurrency;
+    now.prefetch = wanted.prefetch;
+    now.query_interval = wanted.query_interval;
+    now.cancellation_interval = wanted.cancellation_interval;
+    now.stop_grace = wanted.stop_grace;
 }
 
 // === impl Reloaded ===

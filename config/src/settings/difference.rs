@@ -38,6 +38,8 @@ impl Settings {
                 values: (!secret).then_some((before, after)),
             })
         });
+        let keys: Vec<Difference> = keys.collect();
+        let own = self.differences_of_pools(new, &keys);
         let names: BTreeSet<_> = self
             .job_environment
             .keys()
@@ -50,7 +52,34 @@ impl Settings {
                 key: name.clone(),
                 values: None,
             });
-        keys.chain(environment).collect()
+        keys.iter().cloned().chain(own).chain(environment).collect()
+    }
+
+    /// What is otherwise for one of several pools alone.
+    fn differences_of_pools(&self, new: &Self, of_all: &[Difference]) -> Vec<Difference> {
+        let mut own = Vec::new();
+        if self.pools.len() < 2 {
+            return own;
+        }
+        for before in &self.pools {
+            let Some(after) = new.pools.iter().find(|after| after.pool == before.pool) else {
+                continue;
+            };
+            let (before, after) = (of_worker(before), of_worker(after));
+            for (key, was) in before {
+                let is = after.get(key).cloned().unwrap_or_default();
+                let name = after.get("worker.pool").cloned().unwrap_or_default();
+                let values = Some((was, is));
+                let said = of_all
+                    .iter()
+                    .any(|one| one.key == key && one.values == values);
+                if !said && values.as_ref().is_some_and(|(was, is)| was != is) {
+                    let key = format!("{} of work pool '{name}'", key);
+                    own.push(Difference { key, values });
+                }
+            }
+        }
+        own
     }
 }
 
@@ -69,6 +98,7 @@ fn values(settings: &Settings) -> Values {
     let Settings {
         api,
         worker,
+        pools,
         status,
         logging,
         server,
@@ -83,6 +113,10 @@ fn values(settings: &Settings) -> Values {
     let mut values = Values::new();
     values.extend(of_api(api));
     values.extend(of_worker(worker));
+    if pools.len() > 1 {
+        let names: Vec<&str> = pools.iter().filter_map(|own| own.pool.as_deref()).collect();
+        values.insert("worker.pool", names.join(", "));
+    }
     values.extend(of_status(status));
     values.extend(of_logging(logging));
     values.extend(of_server(server));

@@ -52,21 +52,21 @@ pub(crate) struct Global {
 )]
 #[command(next_help_heading = "Worker")]
 pub(crate) struct StartArgs {
-    /// The work pool to poll.
+    /// The work pool to poll; with more than one, this process has a worker for each.
     #[arg(short, long, value_name = "NAME")]
-    pub(crate) pool: Option<String>,
+    pub(crate) pool: Vec<String>,
     /// This worker's name; the host's and the pool's make one otherwise.
     #[arg(short, long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Poll only this work queue; may be given more than once.
     #[arg(short = 'q', long, value_name = "QUEUE")]
     pub(crate) work_queue: Vec<String>,
-    /// The pool's type, for a pool that does not exist yet: process, docker or kubernetes.
+    /// The pool's type, for a pool that does not exist yet: process, docker or kubernetes. `POOL=TYPE` is for one of several pools.
     #[arg(short = 't', long = "type", value_name = "TYPE")]
-    pub(crate) kind: Option<String>,
-    /// How many flow runs may run at once.
-    #[arg(short, long, value_name = "N")]
-    pub(crate) limit: Option<u32>,
+    pub(crate) kind: Vec<String>,
+    /// How many flow runs may run at once, of each pool. `POOL=N` is for one of several.
+    #[arg(short, long, value_name = "N", value_parser = read_limit)]
+    pub(crate) limit: Vec<String>,
     /// How many seconds before its time a flow run may be taken.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) prefetch_seconds: Option<String>,
@@ -121,6 +121,12 @@ pub(crate) struct StartArgs {
     /// Accepted and without effect: every driver is built in.
     #[arg(long, hide = true, value_name = "POLICY")]
     pub(crate) install_policy: Option<String>,
+}
+
+/// A number, or `POOL=N`.
+fn read_limit(text: &str) -> Result<String, std::num::ParseIntError> {
+    let number = text.rsplit_once('=').map_or(text, |(_, number)| number);
+    number.parse::<u32>().map(|_| text.to_owned())
 }
 
 #[derive(Debug, Subcommand)]

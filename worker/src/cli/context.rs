@@ -208,13 +208,13 @@ pub(crate) fn flags(global: &Global, start: &StartArgs) -> Flags {
     } = start.clone();
     let either = |yes: bool, no: bool| (yes || no).then_some(yes);
     Flags {
-        pool,
+        pools: pool,
         name,
         work_queues: work_queue,
-        kind,
+        kinds: kind,
         prefetch_seconds,
         run_once: either(run_once, no_run_once),
-        limit,
+        limits: limit,
         with_healthcheck: either(with_healthcheck, no_with_healthcheck),
         base_job_template,
         create_pool_if_not_found: either(create_pool_if_not_found, no_create_pool_if_not_found),

@@ -131,7 +131,7 @@ impl Crew {
         let (stages_tx, stages_rx) = start::stages();
         self.stages[index] = Some(stages_tx);
         let beginning = Beginning {
-            settings: self.context.settings.clone(),
+            settings: self.context.settings.of_pool(&seat.pool),
             pool: seat.pool.clone(),
             state_dir,
             seat,
@@ -203,7 +203,7 @@ impl Crew {
         self.loudness.set(&settings.logging.level);
         for seat in self.seats.iter() {
             if let Place::Working(status) = seat.place() {
-                let own = Arc::new(settings.clone());
+                let own = Arc::new(settings.of_pool(&seat.pool));
                 status.services.settings.send_replace(own);
             }
         }

@@ -52,17 +52,16 @@ pub(crate) async fn start(context: Context, out: Out) -> anyhow::Result<ExitCode
 async fn work(mut context: Context, out: Out) -> anyhow::Result<ExitCode> {
     let loudness = telemetry::init(&context.settings.logging);
     context.tell_notices(out);
-    let Some(pool) = context
-        .settings
-        .worker
-        .pool
-        .clone()
-        .or_else(|| ask_for_pool(out))
-    else {
+    let named = context.settings.pools.iter();
+    let mut pools: Vec<String> = named.filter_map(|own| own.pool.clone()).collect();
+    if pools.is_empty() {
+        pools.extend(ask_for_pool(out));
+    }
+    let dirs = take_state_dirs(&context.settings, pools)?;
+    let Some((_, first)) = dirs.first() else {
         return Err(Usage("which work pool? start with `worker --pool NAME`; `worker --help` shows everything else".to_owned()).into());
     };
-    let state_dir = take_state_dir(&context.settings, &pool)?;
-    let api = context.api(Some(&state_dir.worker)).await?;
+    let api = context.api(Some(&first.worker)).await?;
     if let Some(embedded) = &api.embedded {
         introduce(embedded, out);
     }
@@ -70,13 +69,25 @@ async fn work(mut context: Context, out: Out) -> anyhow::Result<ExitCode> {
     let first_term = first_term(&context.settings, &api);
     let (stages_tx, stages_rx) = stages();
     let _signals = task::spawn("signals", shutdown::listen(first_term, stages_tx));
-    let crew = Crew::begin((context, loudness), api, out, vec![(pool, state_dir)]);
+    let crew = Crew::begin((context, loudness), api, out, dirs);
     let _serving = crew.serve_status().await?;
     let api = Box::pin(crew.work(stages_rx)).await?;
     if let Some(api) = Arc::into_inner(api) {
         api.end().await;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The directories of the workers for some pools, each with its pool.
+fn take_state_dirs(
+    settings: &Settings,
+    pools: Vec<String>,
+) -> Result<Vec<(String, StateDir)>, StateDirError> {
+    let dirs = pools.into_iter().map(|pool| {
+        let state_dir = take_state_dir(&settings.of_pool(&pool), &pool)?;
+        Ok((pool, state_dir))
+    });
+    dirs.collect()
 }
 
 /// The directory of the worker for a pool.
@@ -97,7 +108,7 @@ pub(crate) async fn setup(
     let wish = wish(&settings, pool, driver.as_ref())?;
     Ok(Setup {
         settings,
-        client: api.client.clone(),
+        client: api.client.for_worker(&state_dir.worker),
         driver,
         state_dir,
         wish,

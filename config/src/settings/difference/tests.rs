@@ -46,3 +46,25 @@ fn a_secret_is_named_without_its_values() {
         .collect();
     assert_eq!(said, ["api.key", "PREFECT_API_KEY"]);
 }
+
+#[test]
+fn what_has_changed_for_one_pool_is_named_with_it() {
+    let of = |limit: &str| {
+        let file = format!(
+            "[worker]\npool = ['a', 'b']\nprefetch = {limit}\n[pools.a]\nlimit = {limit}\n"
+        );
+        settings(&file)
+    };
+    let said: Vec<_> = of("2")
+        .differences(&of("5"))
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "worker.prefetch 2s -> 5s",
+            "worker.limit of work pool 'a' 2 -> 5"
+        ]
+    );
+}
