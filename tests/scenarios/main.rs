@@ -1,6 +1,7 @@
 //! The program as its user meets it: on loopback, without Python, without Docker.
 
 mod cancel;
+mod changing;
 mod crash;
 mod exec;
 mod faults;
@@ -9,6 +10,7 @@ mod outage;
 mod pull;
 mod scene;
 mod secrets;
+mod several;
 mod sockets;
 mod stage;
 mod together;

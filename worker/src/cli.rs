@@ -4,11 +4,13 @@ mod args;
 mod cancel;
 mod context;
 mod credentials;
+mod crew;
 mod doctor;
 mod exec;
 mod follow;
 mod logs;
 mod out;
+mod pause;
 mod pool;
 mod ps;
 mod pull;
@@ -96,11 +98,13 @@ async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
         Some(Command::Logs(args)) => logs::logs(context(&start_args)?, out, args).await,
         Some(Command::Cancel(args)) => cancel::cancel(context(&start_args)?, out, args).await,
         Some(Command::Pool(command)) => pool::pool(context(&start_args)?, out, command).await,
+        Some(Command::Pause(args)) => pause::pause(&context(&start_args)?, out, &args),
+        Some(Command::Resume(args)) => pause::resume(&context(&start_args)?, out, &args),
         Some(Command::Pull(args)) => pull::pull(context(&start_args)?, out, args).await,
         Some(Command::Render(args)) => render::render(context(&start_args)?, out, args).await,
         Some(Command::Doctor(DoctorArgs { pool, python })) => {
             let args = StartArgs {
-                pool: pool.or_else(|| start_args.pool.clone()),
+                pool: pool.map_or_else(|| start_args.pool.clone(), |pool| vec![pool]),
                 python: python.or_else(|| start_args.python.clone()),
                 ..start_args
             };

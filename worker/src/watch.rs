@@ -197,7 +197,7 @@ async fn stop(services: &Services, handle: &Handle, order: Order) -> Instant {
     } else {
         Intent::Plain
     };
-    let grace = services.stop_grace;
+    let grace = services.stop_grace();
     tracing::info!(?order, ?grace, "ending the job");
     match services
         .driver

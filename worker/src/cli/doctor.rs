@@ -41,6 +41,7 @@ pub(crate) async fn doctor(context: Context, out: Out) -> anyhow::Result<ExitCod
             .map(|notice| doubtful("settings", notice.clone())),
     );
     findings.push(state_dir(&settings.worker.state_dir));
+    findings.extend(paused(&settings.worker.state_dir));
     match context.api(None).await {
         Err(error) => findings.push(bad("API", chain(error.as_ref()))),
         Ok(api) => {
@@ -73,6 +74,17 @@ pub(crate) async fn doctor(context: Context, out: Out) -> anyhow::Result<ExitCod
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Workers of this machine that claim nothing, because somebody wanted it.
+fn paused(state_dir: &Path) -> Vec<Finding> {
+    let known = crate::state_dir::known(state_dir).unwrap_or_default();
+    let paused = known.into_iter().filter_map(|one| {
+        let reason = crate::pause::find_reason(&one.path).ok()??;
+        let detail = format!("'{}' of work pool '{}': {reason}", one.worker, one.pool);
+        Some(doubtful("worker", detail))
+    });
+    paused.collect()
 }
 
 fn state_dir(path: &Path) -> Finding {

@@ -295,7 +295,7 @@ impl World {
             driver: Arc::new(driver),
             state_dir,
             echo: false,
-            supervisor: None,
+            seat: None,
         }
     }
 }
