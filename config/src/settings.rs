@@ -13,6 +13,7 @@ mod keys;
 mod layers;
 mod prefect;
 mod read;
+mod reference;
 mod sources;
 mod space;
 
@@ -22,6 +23,7 @@ use url::Url;
 
 pub use self::{
     error::{ConfigError, ConfigErrors},
+    reference::{KeyReference, reference},
     sources::{Flags, Sources},
 };
 use self::{layers::Layers, prefect::PrefectSettings};

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod crash;
+mod doctor;
 mod exec;
 mod faults;
 mod operating;

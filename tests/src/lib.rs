@@ -6,8 +6,10 @@
 
 pub mod files;
 pub mod http;
+pub mod page;
 pub mod prefect;
 pub mod program;
 pub mod proxy;
+pub mod reader;
 pub mod repository;
 pub mod wait;

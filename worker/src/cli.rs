@@ -12,6 +12,7 @@ mod out;
 mod pool;
 mod ps;
 mod pull;
+mod reference;
 mod render;
 mod run;
 mod serve;
@@ -98,13 +99,31 @@ async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
         Some(Command::Pool(command)) => pool::pool(context(&start_args)?, out, command).await,
         Some(Command::Pull(args)) => pull::pull(context(&start_args)?, out, args).await,
         Some(Command::Render(args)) => render::render(context(&start_args)?, out, args).await,
-        Some(Command::Doctor(DoctorArgs { pool, python })) => {
+        Some(Command::Completions { shell }) => {
+            reference::completions(shell, out);
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Man { into }) => reference::manual(&into).map(|()| ExitCode::SUCCESS),
+        Some(Command::Reference { page }) => {
+            reference::page(page, out);
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Doctor(args)) => {
+            let DoctorArgs {
+                pool,
+                kind,
+                image,
+                unit,
+                python,
+            } = args;
             let args = StartArgs {
-                pool: pool.or_else(|| start_args.pool.clone()),
-                python: python.or_else(|| start_args.python.clone()),
+                pool: pool.or(start_args.pool),
+                kind: kind.or(start_args.kind),
+                python: python.or(start_args.python),
                 ..start_args
             };
-            doctor::doctor(context(&args)?, out).await
+            let asked = doctor::Asked { image, unit };
+            doctor::doctor(context::flags(&global, &args), out, asked).await
         }
     }
 }

@@ -65,7 +65,8 @@ impl Disks {
 
 // === functions ===
 
-fn space(what: &'static str, directory: PathBuf) -> Option<Space> {
+/// Looks at the disk that a directory is on, or will be.
+pub(crate) fn space(what: &'static str, directory: PathBuf) -> Option<Space> {
     // What is not there yet will be made on the disk of what is.
     let there = directory.ancestors().find(|path| path.exists());
     let found = match statvfs(there.unwrap_or_else(|| Path::new("/"))) {

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use worker_api::types::{LogLevel, StateType};
+use worker_drivers::{Finding, Verdict};
 
 /// Where output goes, and in which form.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,11 @@ impl Out {
         if self.json {
             line(&serde_json::to_string(value).unwrap_or_default());
         }
+    }
+
+    /// A result that is the same for people and programs: a script, a page.
+    pub(crate) fn raw(self, bytes: &[u8]) {
+        drop(std::io::stdout().lock().write_all(bytes));
     }
 
     /// A table for people.
@@ -77,6 +83,17 @@ impl Out {
             _ => None,
         };
         self.paint(colour, name)
+    }
+
+    /// One thing that a look found.
+    pub(crate) fn finding(self, finding: &Finding) {
+        let (word, colour) = match finding.verdict {
+            Verdict::Ok => ("ok", 32),
+            Verdict::Warning => ("warning", 33),
+            Verdict::Problem => ("problem", 31),
+        };
+        let word = self.paint(Some(colour), &format!("{word:8}"));
+        self.say(&format!("{word} {}: {}", finding.what, finding.detail));
     }
 
     /// What failed, where, and what to do, with every cause once.
