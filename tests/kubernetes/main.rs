@@ -2,6 +2,7 @@
 //!
 //! `WORKER_TEST_KUBECONFIG` or `KUBECONFIG` says where the cluster is; what reaches an API on loopback has to run on this machine.
 
+mod doctor;
 mod endings;
 mod stage;
 

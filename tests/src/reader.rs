@@ -137,19 +137,16 @@ impl Reader {
             }
             let place = format!("{}:{}", page.path, command.line);
             let typed = self.typed(&command.text);
-            match staying(&command.text) {
-                Some((_, ready)) => {
-                    let is_ready =
-                        |said: &str| said.contains(ready) && command.find_missing(said).is_none();
-                    staying_ones.push(shell.start_staying(&place, &typed, is_ready));
-                }
-                None => {
-                    let (code, printed) = shell.run(&place, &typed);
-                    assert_eq!(code, command.exit_code(), "{place}: {typed}\n{printed}");
-                    let missing = command.find_missing(&printed);
-                    assert_eq!(missing, None, "{place}: {typed} printed\n{printed}");
-                }
+            if let Some((_, ready)) = staying(&command.text) {
+                let is_ready =
+                    |said: &str| said.contains(ready) && command.find_missing(said).is_none();
+                staying_ones.push(shell.start_staying(&place, &typed, is_ready));
+                continue;
             }
+            let (code, printed) = shell.run(&place, &typed);
+            assert_eq!(code, command.exit_code(), "{place}: {typed}\n{printed}");
+            let missing = command.find_missing(&printed);
+            assert_eq!(missing, None, "{place}: {typed} printed\n{printed}");
         }
         drop(staying_ones);
     }

@@ -100,12 +100,12 @@ async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
         Some(Command::Pull(args)) => pull::pull(context(&start_args)?, out, args).await,
         Some(Command::Render(args)) => render::render(context(&start_args)?, out, args).await,
         Some(Command::Completions { shell }) => {
-            reference::completions(shell, out);
+            reference::completions(shell);
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Man { into }) => reference::manual(&into).map(|()| ExitCode::SUCCESS),
         Some(Command::Reference { page }) => {
-            reference::page(page, out);
+            reference::page(page);
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Doctor(args)) => {

@@ -40,11 +40,6 @@ impl Out {
         }
     }
 
-    /// A result that is the same for people and programs: a script, a page.
-    pub(crate) fn raw(self, bytes: &[u8]) {
-        drop(std::io::stdout().lock().write_all(bytes));
-    }
-
     /// A table for people.
     pub(crate) fn table(self, header: &[&str], rows: Vec<Vec<String>>) {
         let mut table = Table::new();
@@ -121,6 +116,11 @@ impl Out {
             None => text.to_owned(),
         }
     }
+}
+
+/// A result that is the same for people and programs: a script, a page.
+pub(crate) fn write_all(bytes: &[u8]) {
+    drop(std::io::stdout().lock().write_all(bytes));
 }
 
 fn line(text: &str) {

@@ -9,17 +9,17 @@ use worker_config::settings::{self, KeyReference};
 
 use super::{
     args::{Cli, Page},
-    out::Out,
+    out,
 };
 
 /// The first line of a page that nobody writes by hand.
 const MADE: &str = "<!-- Made by `worker reference`; tests/docs holds it against the program. -->";
 
 /// Writes what a shell needs to complete the command line.
-pub(crate) fn completions(shell: clap_complete::Shell, out: Out) {
+pub(crate) fn completions(shell: clap_complete::Shell) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "worker", &mut script);
-    out.raw(&script);
+    out::write_all(&script);
 }
 
 /// Writes a manual page for the program and for each of its commands into a directory.
@@ -30,12 +30,12 @@ pub(crate) fn manual(into: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes a page of the documentation.
-pub(crate) fn page(page: Page, out: Out) {
+pub(crate) fn page(page: Page) {
     let text = match page {
         Page::Configuration => configuration(&settings::reference()),
         Page::CommandLine => command_line(&Cli::command()),
     };
-    out.raw(text.as_bytes());
+    out::write_all(text.as_bytes());
 }
 
 // === the settings ===
