@@ -14,6 +14,7 @@ mod keys;
 mod layers;
 mod prefect;
 mod read;
+mod reference;
 mod sources;
 mod space;
 
@@ -24,6 +25,7 @@ use url::Url;
 pub use self::{
     difference::Difference,
     error::{ConfigError, ConfigErrors},
+    reference::{KeyReference, reference},
     sources::{Flags, Sources},
 };
 use self::{layers::Layers, prefect::PrefectSettings};

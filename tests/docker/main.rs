@@ -15,6 +15,7 @@ mod kills;
 mod left_behind;
 mod outages;
 mod own_engine;
+mod pages;
 mod prefect;
 mod pulled;
 mod secrets;

@@ -7,6 +7,7 @@ mod beside;
 mod cluster_api;
 #[path = "../live/matrix/compare.rs"]
 mod compare;
+mod doctor;
 mod endings;
 #[path = "../live/expected.rs"]
 mod expected;

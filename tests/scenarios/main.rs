@@ -3,6 +3,7 @@
 mod cancel;
 mod changing;
 mod crash;
+mod doctor;
 mod exec;
 mod faults;
 mod operating;

@@ -71,14 +71,14 @@ impl Lookout {
         }
     }
 
-    /// Asks the server about all of ours. An error means that the loop is gone.
-    ///
-    /// A flow run that is CANCELLED was set so by somebody, and its job must end; or by its own engine, which is about to end by itself and
-    /// must not be disturbed. Who is still here at the second look is told.
     fn interval(&self) -> Duration {
         self.settings_rx.borrow().worker.cancellation_interval
     }
 
+    /// Asks the server about all of ours. An error means that the loop is gone.
+    ///
+    /// A flow run that is CANCELLED was set so by somebody, and its job must end; or by its own engine, which is about to end by itself and
+    /// must not be disturbed. Who is still here at the second look is told.
     async fn look_at_all(
         &self,
         ours: &[FlowRunId],

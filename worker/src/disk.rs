@@ -58,7 +58,12 @@ impl Disks {
     pub(crate) async fn look(&mut self) -> Vec<Space> {
         let directories = self.directories.clone();
         let mut looking = self.looking.take().unwrap_or_else(|| {
-            let look = move || directories.into_iter().filter_map(space).collect();
+            let look = move || {
+                directories
+                    .into_iter()
+                    .filter_map(|(what, path)| space(what, path))
+                    .collect()
+            };
             Box::pin(task::blocking(look))
         });
         let looked = tokio::time::timeout(PATIENCE, &mut looking).await;
@@ -103,7 +108,8 @@ impl Disks {
 
 // === functions ===
 
-fn space((what, directory): (&'static str, PathBuf)) -> Option<Space> {
+/// Looks at the disk that a directory is on, or will be.
+pub(crate) fn space(what: &'static str, directory: PathBuf) -> Option<Space> {
     // What is not there yet will be made on the disk of what is.
     let there = directory.ancestors().find(|path| path.exists());
     let found = match statvfs(there.unwrap_or_else(|| Path::new("/"))) {

@@ -317,7 +317,10 @@ pub(crate) fn foresee(
             }
         }
         Verdict::Worker if parse(&written, !inside).is_ok() => {
-            Code::At(PathBuf::from("workspace of the flow run"))
+            let state = &settings.worker.state_dir;
+            let below = settings.pull.workspaces.as_ref().unwrap_or(state);
+            // Which of the workers takes it, and at which attempt, is said when it does.
+            Code::At(below.join("…/workspaces/<flow run>"))
         }
         Verdict::Nothing if !inside => Code::InPlace,
         _ if engine && !delegated => Code::LeftToJob,

@@ -60,6 +60,9 @@ pub(crate) async fn submit(
         }
         let why = secrets.covered(chain(&error));
         tracing::warn!(error = why, "not started yet; trying again");
+        // The page has it until the next try says something else.
+        let waits = Phase::Pending(Some(format!("trying again: {why}")));
+        services.board.observed(plan.key(), &waits);
         let message = format!("Not started yet, trying again: {why}.");
         mention_once(services, plan, &mut said, message).await;
         let wait = async {

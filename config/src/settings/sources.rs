@@ -242,9 +242,14 @@ fn for_all(texts: &[String]) -> Option<&String> {
     texts.iter().rfind(|text| !text.contains('='))
 }
 
-/// How the flag of a key is spelled.
+/// How the flag of a key is spelled, in messages about its value.
 fn spelling(id: &str) -> &'static str {
-    match id {
+    flag_of(id).unwrap_or("for this key")
+}
+
+/// The flag that sets a key.
+pub(super) fn flag_of(id: &str) -> Option<&'static str> {
+    Some(match id {
         "worker.pool" => "--pool",
         "worker.name" => "--name",
         "worker.work_queues" => "--work-queue",
@@ -271,6 +276,6 @@ fn spelling(id: &str) -> &'static str {
         "pull.disk_floor" => "--disk-floor",
         "server.host" => "--host",
         "server.port" => "--port",
-        _ => "for this key",
-    }
+        _ => return None,
+    })
 }

@@ -17,7 +17,9 @@ use url::Url;
 use worker_config::Secret;
 
 pub use self::options::{ClientBuildError, ClientOptions};
-use crate::{Credential, RetryPolicy, csrf::Csrf, tally::Tally, transport, types::WorkerId};
+use crate::{
+    Credential, RetryPolicy, clock::Clock, csrf::Csrf, tally::Tally, transport, types::WorkerId,
+};
 
 /// Speaks to one Prefect API.
 ///
@@ -59,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) in_flight: Semaphore,
     /// How requests were answered.
     pub(crate) tally: Tally,
+    /// The server's clock.
+    pub(crate) clock: Clock,
     /// What must not appear in an error that quotes a server.
     secrets: Vec<Secret>,
 }
@@ -112,6 +116,7 @@ impl Client {
             answered: AtomicBool::new(false),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             tally: Tally::default(),
+            clock: Clock::default(),
             secrets,
         };
         Ok(Self {
@@ -159,6 +164,11 @@ impl Client {
     /// How many tries of requests were answered how since the client was made: by the class of the status, as `2xx`, and `none`.
     pub fn tally(&self) -> Vec<(&'static str, u64)> {
         self.shared.tally.read()
+    }
+
+    /// How far the server's clock is ahead of this machine's by its last answer, give or take a second. None: no answer had a date.
+    pub fn clock_ahead(&self) -> Option<jiff::SignedDuration> {
+        self.shared.clock.ahead()
     }
 
     /// The id that the server gave this worker in answer to a heartbeat; only Prefect Cloud does.

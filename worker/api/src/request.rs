@@ -314,6 +314,7 @@ impl Client {
                 .map_err(|error| self.lost(what, &error))?;
             self.shared.tally.answered(response.status());
             self.shared.answered.store(true, Ordering::Relaxed);
+            self.shared.clock.told(response.headers());
             if let Some(url) = redirect(&sent, &response) {
                 next = sent;
                 *next.url_mut() = url;

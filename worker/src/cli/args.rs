@@ -158,6 +158,36 @@ pub(crate) enum Command {
     Render(RenderArgs),
     /// Check everything a flow run needs here.
     Doctor(DoctorArgs),
+    /// Write what a shell needs to complete this command line.
+    #[command(hide = true)]
+    Completions {
+        /// bash, zsh, fish, elvish or powershell.
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages.
+    #[command(hide = true)]
+    Man {
+        /// The directory to write them into.
+        #[arg(value_name = "DIR")]
+        into: PathBuf,
+    },
+    /// Write a page of the documentation.
+    #[command(hide = true)]
+    Reference {
+        /// Which.
+        #[arg(value_name = "PAGE")]
+        page: Page,
+    },
+}
+
+/// A page that is made from what the code knows.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Page {
+    /// Every setting.
+    Configuration,
+    /// Every command and flag.
+    CommandLine,
 }
 
 #[derive(Debug, Args)]
@@ -207,6 +237,15 @@ pub(crate) struct DoctorArgs {
     /// The work pool to look at.
     #[arg(short, long, value_name = "NAME")]
     pub(crate) pool: Option<String>,
+    /// The pool's type, for a pool that does not exist yet: process, docker or kubernetes.
+    #[arg(short = 't', long = "type", value_name = "TYPE")]
+    pub(crate) kind: Option<String>,
+    /// An image to ask its registry for.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+    /// The systemd unit of a worker: whether it is set up for its pool.
+    #[arg(long, value_name = "UNIT")]
+    pub(crate) unit: Option<String>,
     /// The Python that runs flows in subprocesses.
     #[arg(long, value_name = "FILE")]
     pub(crate) python: Option<PathBuf>,
@@ -250,7 +289,7 @@ pub(crate) struct PsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
-    /// The flow run's id, or the beginning of it.
+    /// The flow run's name, its id, or the beginning of its id.
     #[arg(value_name = "FLOW_RUN")]
     pub(crate) flow_run: String,
     /// Go on until the flow run ends.
@@ -260,7 +299,7 @@ pub(crate) struct LogsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CancelArgs {
-    /// The flow run's id, or the beginning of it.
+    /// The flow run's name, its id, or the beginning of its id.
     #[arg(value_name = "FLOW_RUN")]
     pub(crate) flow_run: String,
 }

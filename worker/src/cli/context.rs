@@ -78,9 +78,18 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 impl Context {
     pub(crate) fn load(flags: Flags) -> anyhow::Result<Self> {
+        Self::load_with(flags, BTreeMap::new())
+    }
+
+    /// The same with variables beside those of this process, and before them.
+    pub(crate) fn load_with(
+        flags: Flags,
+        variables: BTreeMap<String, String>,
+    ) -> anyhow::Result<Self> {
         let mut environment: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
+        environment.extend(variables);
         credentials::add(&mut environment)?;
         let sources = Sources {
             flags,
@@ -160,7 +169,7 @@ impl Api {
         match (found.next(), found.next()) {
             (Some(one), None) => Ok(one),
             (Some(_), Some(_)) => {
-                Err(Usage(format!("more than one flow run is meant by '{text}'; give more of the id")).into())
+                Err(Usage(format!("more than one flow run is meant by '{text}'; give more of the id, or its name")).into())
             }
             (None, _) => {
                 Err(Usage(format!("no flow run among the latest 200 is meant by '{text}'; `worker ps --all` lists them")).into())

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use worker_api::types::{LogLevel, StateType};
+use worker_drivers::{Finding, Verdict};
 
 /// Where output goes, and in which form.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +93,17 @@ impl Out {
         self.paint(colour, name)
     }
 
+    /// One thing that a look found.
+    pub(crate) fn finding(self, finding: &Finding) {
+        let (word, colour) = match finding.verdict {
+            Verdict::Ok => ("ok", 32),
+            Verdict::Warning => ("warning", 33),
+            Verdict::Problem => ("problem", 31),
+        };
+        let word = self.paint(Some(colour), &format!("{word:8}"));
+        self.say(&format!("{word} {}: {}", finding.what, finding.detail));
+    }
+
     /// What failed, where, and what to do, with every cause once.
     pub(crate) fn error(self, error: &anyhow::Error) {
         let text = crate::telemetry::chain(error.as_ref());
@@ -123,6 +135,11 @@ impl Out {
             None => text.to_owned(),
         }
     }
+}
+
+/// A result that is the same for people and programs: a script, a page.
+pub(crate) fn write_all(bytes: &[u8]) {
+    drop(std::io::stdout().lock().write_all(bytes));
 }
 
 fn line(text: &str) {
