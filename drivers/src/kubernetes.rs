@@ -36,6 +36,7 @@ mod act;
 mod connection;
 mod environment;
 mod error;
+mod keep;
 mod log_text;
 mod logs;
 mod manifest;
