@@ -99,6 +99,8 @@ struct Shared {
     /// How jobs ended that the cluster does not have any more.
     ends: Mutex<HashMap<RunKey, Outcome>>,
     tails: Mutex<HashMap<RunKey, Arc<logs::Tail>>>,
+    /// Attempts of which we know that they leave no Secret when their Jobs go: there is none, or it goes with its Job.
+    tidy: Mutex<HashSet<RunKey>>,
     /// Attempts that we are removing or have removed: their ends are no news.
     removed: Mutex<HashSet<RunKey>>,
     owners: Mutex<HashSet<Owner>>,
@@ -162,6 +164,7 @@ impl KubernetesDriver {
             stops: Mutex::default(),
             ends: Mutex::default(),
             tails: Mutex::default(),
+            tidy: Mutex::default(),
             removed: Mutex::default(),
             owners: Mutex::default(),
             complaints: Mutex::default(),
@@ -340,6 +343,7 @@ impl Shared {
         lock(&self.stops).remove(&key);
         lock(&self.ends).remove(&key);
         lock(&self.tails).remove(&key);
+        lock(&self.tidy).remove(&key);
         lock(&self.locks).retain(|one, lock| *one != key || Arc::strong_count(lock) > 1);
     }
 }

@@ -160,8 +160,13 @@ async fn make(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
         drop_secret(&cluster, plan).await;
         return Err(DriverError::Conflict { what: what() });
     };
-    if plan.secret.is_some() {
-        give_secret(&cluster, plan, &seen).await;
+    let is_tidy = match plan.secret {
+        Some(_) => give_secret(&cluster, plan, &seen).await,
+        // Who made it before may have had one to keep.
+        None => is_new,
+    };
+    if is_tidy {
+        lock(&shared.tidy).insert(plan.key);
     }
     let handle = seen.handle(&cluster.id);
     lock(&shared.known).insert(plan.key, handle.clone());
@@ -224,8 +229,8 @@ async fn keep_secret(cluster: &Cluster, plan: &Plan) -> Result<(), DriverError> 
     }
 }
 
-/// Has the Secret go with its Job. Where that fails, it goes when the job is removed by us.
-async fn give_secret(cluster: &Cluster, plan: &Plan, job: &JobSeen) {
+/// Has the Secret go with its Job; whether it does. Where that fails, it goes when the job is removed by us.
+async fn give_secret(cluster: &Cluster, plan: &Plan, job: &JobSeen) -> bool {
     let secrets: Api<Secret> = Api::namespaced(cluster.control.clone(), &plan.namespace);
     let owner = json!({
         "apiVersion": "batch/v1",
@@ -238,13 +243,14 @@ async fn give_secret(cluster: &Cluster, plan: &Plan, job: &JobSeen) {
     let patch = Patch::Merge(patch);
     let name = plan.secret_name();
     let given = bounded(secrets.patch(&name, &PatchParams::default(), &patch)).await;
-    if let Err(error) = given {
+    if let Err(error) = &given {
         tracing::warn!(
             job = %plan.key,
-            error = error::message(&error),
+            error = error::message(error),
             "cannot tie the secret of a job to it; it is removed with the job by this worker"
         );
     }
+    given.is_ok()
 }
 
 async fn drop_secret(cluster: &Cluster, plan: &Plan) {
@@ -322,7 +328,8 @@ pub(super) async fn destroy(shared: &Shared, key: RunKey) -> Result<(), DriverEr
     for place in &places {
         remove(shared, place, key).await?;
     }
-    if places.is_empty() {
+    // Who made the Job may have died before it tied a Secret to it.
+    if !lock(&shared.tidy).contains(&key) {
         remove_secrets(shared, key).await;
     }
     shared.forget(key);
@@ -468,7 +475,7 @@ async fn delete_pod(
     }
 }
 
-/// Removes the Secrets of an attempt that has no Job.
+/// Removes the Secrets of an attempt that has no Job any more.
 async fn remove_secrets(shared: &Shared, key: RunKey) {
     let selector = selector_of(shared, key);
     for cluster in shared.clusters() {
