@@ -102,8 +102,8 @@ struct Shared {
     /// How jobs ended that the cluster does not have any more.
     ends: Mutex<HashMap<RunKey, Outcome>>,
     tails: Mutex<HashMap<RunKey, Arc<logs::Tail>>>,
-    /// Attempts of which no Secret is left when their Jobs are gone, as far as we know.
-    tied: Mutex<HashSet<RunKey>>,
+    /// Attempts of which we know that they leave no Secret when their Jobs go: there is none, or it goes with its Job.
+    tidy: Mutex<HashSet<RunKey>>,
     /// Attempts that we are removing or have removed: their ends are no news.
     removed: Mutex<HashSet<RunKey>>,
     owners: Mutex<HashSet<Owner>>,
@@ -167,7 +167,7 @@ impl KubernetesDriver {
             stops: Mutex::default(),
             ends: Mutex::default(),
             tails: Mutex::default(),
-            tied: Mutex::default(),
+            tidy: Mutex::default(),
             removed: Mutex::default(),
             owners: Mutex::default(),
             complaints: Mutex::default(),
@@ -350,7 +350,7 @@ impl Shared {
         lock(&self.stops).remove(&key);
         lock(&self.ends).remove(&key);
         lock(&self.tails).remove(&key);
-        lock(&self.tied).remove(&key);
+        lock(&self.tidy).remove(&key);
         lock(&self.locks).retain(|one, lock| *one != key || Arc::strong_count(lock) > 1);
     }
 }

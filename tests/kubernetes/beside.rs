@@ -31,9 +31,10 @@ const BOUND: Duration = Duration::from_mins(5);
 const NOTICE: Duration = Duration::from_secs(15);
 
 /// What each Job has of its own, from the cluster or by its name.
-const OWN: [&str; 9] = [
+const OWN: [&str; 11] = [
     "metadata.creationTimestamp ",
     "metadata.generation ",
+    "metadata.labels.prefect.io/deployment-updated ",
     "metadata.managedFields",
     "metadata.name ",
     "metadata.resourceVersion ",
@@ -41,6 +42,7 @@ const OWN: [&str; 9] = [
     "spec.selector.",
     "spec.template.metadata.labels.controller-uid ",
     "spec.template.metadata.labels.job-name ",
+    "spec.template.metadata.labels.prefect.io/deployment-updated ",
 ];
 
 /// Where the flows are in a pod.

@@ -88,9 +88,9 @@ fn play(point: usize) -> Fate {
         let second = worker.start(&["--pool", POOL, "--name", "ada"]);
         let (ended, message) = stage.wait_for_end(&run, &second);
         assert_eq!(ended, "Completed", "killed {at}: {message}");
-        let is_gone = || stage.cluster.left_of(&run).is_empty();
+        let nothing_left = || stage.cluster.left_of(&run).is_empty();
         assert!(
-            wait::holds(BOUND, is_gone),
+            wait::holds(BOUND, nothing_left),
             "killed {at}: {:?} is left",
             stage.cluster.left_of(&run)
         );

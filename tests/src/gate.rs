@@ -31,6 +31,7 @@ pub trait Rules: Send + 'static {
 /// A connection.
 pub trait Wire: Read + Write + Send + Sized + 'static {
     /// Another hold of the same connection.
+    #[must_use]
     fn again(&self) -> Self;
 
     /// Ends it in both directions.

@@ -157,8 +157,13 @@ async fn make(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
         keep::drop_one(shared, &cluster, plan).await;
         return Err(DriverError::Conflict { what: what() });
     };
-    if plan.secret.is_none() || keep::tie(shared, &cluster, plan, &seen).await {
-        lock(&shared.tied).insert(plan.key);
+    let is_tidy = match plan.secret {
+        Some(_) => keep::tie(shared, &cluster, plan, &seen).await,
+        // Who made it before may have had one to keep.
+        None => is_new,
+    };
+    if is_tidy {
+        lock(&shared.tidy).insert(plan.key);
     }
     let handle = seen.handle(&cluster.id);
     lock(&shared.known).insert(plan.key, handle.clone());
@@ -240,7 +245,8 @@ pub(super) async fn destroy(shared: &Shared, key: RunKey) -> Result<(), DriverEr
     for place in &places {
         remove(shared, place, key).await?;
     }
-    if places.is_empty() || !lock(&shared.tied).contains(&key) {
+    // Who made the Job may have died before it tied a Secret to it.
+    if !lock(&shared.tidy).contains(&key) {
         keep::remove_all(shared, key).await;
     }
     shared.forget(key);
