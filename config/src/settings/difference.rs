@@ -74,7 +74,7 @@ impl Settings {
                     .iter()
                     .any(|one| one.key == key && one.values == values);
                 if !said && values.as_ref().is_some_and(|(was, is)| was != is) {
-                    let key = format!("{} of work pool '{name}'", key);
+                    let key = format!("{key} of work pool '{name}'");
                     own.push(Difference { key, values });
                 }
             }
