@@ -111,7 +111,8 @@ fn a_supervisor_hears_when_settings_are_read_again() {
 fn a_paused_worker_claims_nothing_across_a_restart_until_it_is_resumed() {
     let scene = Scene::set();
     let directory = scene.directory("jobs");
-    let program = scene.worker();
+    // Its heartbeats are requests then, which can be counted.
+    let program = scene.worker().with("WORKER_API_WEBSOCKETS", "false");
     let none = program.run(&["pause"]).expect_code(2);
     assert!(none.stderr.contains("no such worker"), "{none}");
     let arguments = ["--pool", POOL, "--with-healthcheck", "--status-port", "0"];

@@ -9,6 +9,7 @@ pub mod error;
 pub mod retry;
 pub mod types;
 
+mod collector;
 mod csrf;
 mod request;
 mod routes;
@@ -19,6 +20,7 @@ mod testing;
 mod transport;
 
 pub use client::{Client, ClientBuildError, ClientOptions};
+pub use collector::{Collector, CollectorError};
 pub use error::{ApiError, Credential};
 pub use retry::RetryPolicy;
 pub use socket::{EventSink, EventStream, SocketError};

@@ -16,7 +16,7 @@ use super::{
     out::Out,
 };
 use crate::{
-    embedded::{Embedded, Stay},
+    embedded::{Embedded, EmbeddedError, Stay},
     heartbeat::PoolError,
     parts::WorkerError,
     state_dir::StateDirError,
@@ -79,7 +79,8 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
             error.downcast_ref(),
             Some(PoolError::Missing(_) | PoolError::WrongType { .. })
         )
-        || matches!(error.downcast_ref(), Some(WorkerError::Pool(_)));
+        || matches!(error.downcast_ref(), Some(WorkerError::Pool(_)))
+        || matches!(error.downcast_ref(), Some(EmbeddedError::Directory(_)));
     if misconfigured {
         ExitCode::from(CONFIGURATION)
     } else if error.is::<Usage>() {

@@ -3,10 +3,11 @@
 //! One that cannot serve its pool does not stop the others, and is begun again after a while. Where none is left that could, the process ends
 //! with the reason.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::IsTerminal, sync::Arc, time::Duration};
 
+use nix::sys::signal::Signal;
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{self, SignalKind, signal},
     sync::mpsc,
 };
 
@@ -47,6 +48,8 @@ pub(crate) struct Crew {
     stages: Vec<Option<mpsc::Sender<Stage>>>,
     working: Tasks<usize, anyhow::Result<Farewell>>,
     stage: Stage,
+    /// Whether a person has begun this at a terminal.
+    at_terminal: bool,
     supervisor: Option<Supervisor>,
 }
 
@@ -78,6 +81,7 @@ impl Crew {
             stages: Vec::new(),
             working: Tasks::new(),
             stage: Stage::Working,
+            at_terminal: std::io::stdin().is_terminal(),
             supervisor: Supervisor::find(|name| std::env::var_os(name)),
             api: Arc::new(api),
             context,
@@ -114,7 +118,7 @@ impl Crew {
             tokio::select! {
                 Some(stage) = stages_rx.recv() => self.enter(stage),
                 ended = self.working.ended() => self.buried(ended)?,
-                () = hung_up(&mut hangups) => self.reload(),
+                () = hung_up(&mut hangups) => self.hung_up(),
                 _ = tick.tick() => {
                     let report = self.report();
                     if let Some(supervisor) = &mut self.supervisor {
@@ -172,6 +176,16 @@ impl Crew {
         tracing::error!(%pool, error = reason, again_in = ?AGAIN, "the work pool is not served; the others are");
         self.start(index, None, AGAIN);
         Ok(())
+    }
+
+    /// A SIGHUP says that settings have changed, or that the terminal has gone and its person with it.
+    fn hung_up(&mut self) {
+        if self.at_terminal && !std::io::stdin().is_terminal() {
+            // Whoever listens for signals knows what follows.
+            nix::sys::signal::raise(Signal::SIGTERM).ok();
+        } else {
+            self.reload();
+        }
     }
 
     /// Reads the settings again, and hands out what may change.
@@ -293,7 +307,7 @@ impl Beginning {
 // === functions ===
 
 /// Waits for the next SIGHUP.
-async fn hung_up(hangups: &mut Signal) {
+async fn hung_up(hangups: &mut unix::Signal) {
     if hangups.recv().await.is_none() {
         std::future::pending::<()>().await;
     }
