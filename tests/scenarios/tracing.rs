@@ -52,10 +52,7 @@ impl Collector {
         let address = listener.local_addr().expect("it is bound");
         let posts: Arc<Mutex<Vec<Post>>> = Arc::default();
         let kept = Arc::clone(&posts);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a server of a test; it ends with the test's process"
-        )]
+        // It ends with the test's process.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if let Some(post) = take(stream, status) {

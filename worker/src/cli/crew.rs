@@ -51,6 +51,8 @@ pub(crate) struct Crew {
     /// Whether a person has begun this at a terminal.
     at_terminal: bool,
     supervisor: Option<Supervisor>,
+    /// Why one has failed, while the others come to their ends.
+    failed: Option<anyhow::Error>,
 }
 
 /// What one worker is begun with.
@@ -87,6 +89,7 @@ impl Crew {
             context,
             loudness,
             out,
+            failed: None,
         };
         for (index, (_, state_dir)) in dirs.into_iter().enumerate() {
             crew.stages.push(None);
@@ -127,7 +130,7 @@ impl Crew {
                 }
             }
         }
-        Ok(self.api)
+        self.failed.map_or(Ok(self.api), Err)
     }
 
     fn start(&mut self, index: usize, state_dir: Option<StateDir>, wait: Duration) {
@@ -169,10 +172,16 @@ impl Crew {
         let reason = chain(error.as_ref());
         self.seats[index].show(Place::Away(reason.clone()));
         let hopeless = |seat: &Arc<Seat>| matches!(seat.place(), Place::Away(_) | Place::Over);
-        if self.stage > Stage::Working || self.seats.iter().all(hopeless) {
+        if self.seats.iter().all(hopeless) {
             return Err(error);
         }
         let pool = &self.seats[index].pool;
+        if self.stage > Stage::Working {
+            // The others end with care all the same.
+            tracing::error!(%pool, error = reason, "a worker has failed");
+            self.failed.get_or_insert(error);
+            return Ok(());
+        }
         tracing::error!(%pool, error = reason, again_in = ?AGAIN, "the work pool is not served; the others are");
         self.start(index, None, AGAIN);
         Ok(())
