@@ -17,6 +17,7 @@ mod read;
 mod reference;
 mod sources;
 mod space;
+mod traces;
 
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
@@ -44,6 +45,8 @@ pub struct Settings {
     pub status: StatusSettings,
     /// How much is written, and what of it goes to the API.
     pub logging: LoggingSettings,
+    /// Where traces of flow runs go.
+    pub traces: TracesSettings,
     /// The embedded API, used when no API is configured.
     pub server: ServerSettings,
     /// Local subprocesses.
@@ -175,6 +178,25 @@ pub struct LoggingSettings {
     pub batch_size: usize,
     /// How many bytes one line may have; the rest is cut.
     pub max_log_size: usize,
+}
+
+/// Where traces of flow runs go. All but the endpoint is what the variables of OpenTelemetry say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TracesSettings {
+    /// The URL that spans are posted to. None: there are no traces.
+    pub endpoint: Option<Url>,
+    /// Added to each post.
+    pub headers: BTreeMap<String, Secret>,
+    /// How long one post may take.
+    pub timeout: Duration,
+    /// What the worker is called among services.
+    pub service: String,
+    /// What else is said of it.
+    pub attributes: BTreeMap<String, String>,
+    /// Which share of traces is recorded, from 0 to 1.
+    pub share: f64,
+    /// Whether what is part of another trace is recorded exactly when that is.
+    pub follows_parent: bool,
 }
 
 /// The embedded API.

@@ -111,7 +111,8 @@ fn a_supervisor_hears_when_settings_are_read_again() {
 fn a_paused_worker_claims_nothing_across_a_restart_until_it_is_resumed() {
     let scene = Scene::set();
     let directory = scene.directory("jobs");
-    let program = scene.worker();
+    // Its heartbeats are requests then, which can be counted.
+    let program = scene.worker().with("WORKER_API_WEBSOCKETS", "false");
     let none = program.run(&["pause"]).expect_code(2);
     assert!(none.stderr.contains("no such worker"), "{none}");
     let arguments = ["--pool", POOL, "--with-healthcheck", "--status-port", "0"];
@@ -177,6 +178,44 @@ fn a_paused_worker_claims_nothing_across_a_restart_until_it_is_resumed() {
     scene.wait_for(&waiting, "Completed", &worker);
     let again = program.run(&["resume"]).expect_code(0);
     assert!(again.stdout.contains("was not paused"), "{again}");
+}
+
+#[test]
+fn with_a_log_of_json_each_line_on_standard_error_is() {
+    let scene = Scene::set();
+    let program = scene.worker().with("WORKER_STATSU_PORT", "1");
+    let worker = program.start(&["--pool", POOL, "--log-json"]);
+    wait_to_hear(&worker, "started!");
+    worker.signal(Signal::SIGTERM);
+    let mut said = worker.finish().expect_code(0).stderr;
+    assert!(said.contains("did you mean"), "{said}");
+    let refused = program.run(&["--pool", POOL, "--log-json", "--type", "docker"]);
+    said.push_str(&refused.expect_code(78).stderr);
+    for line in said.lines() {
+        let json: Result<serde_json::Value, _> = serde_json::from_str(line);
+        assert!(json.is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn whoever_watches_a_run_hears_that_its_pool_is_paused() {
+    let scene = Scene::set();
+    scene.deploy_command("true");
+    let program = scene.worker();
+    drop(program.run(&["pool", "pause", POOL]).expect_code(0));
+    let watching = program.start(&["run", "scene/command", "--watch"]);
+    wait_to_hear(
+        &watching,
+        "Waiting: work pool 'demo' is paused, until `worker pool resume demo`.",
+    );
+    drop(program.run(&["pool", "resume", POOL]).expect_code(0));
+    let worker = program.start(&["--pool", POOL]);
+    let watched = watching.finish().expect_code(0);
+    assert!(
+        watched.stdout.contains("Completed"),
+        "{watched}\n{}",
+        worker.stderr()
+    );
 }
 
 // === functions ===

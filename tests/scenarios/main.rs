@@ -15,6 +15,7 @@ mod several;
 mod sockets;
 mod stage;
 mod together;
+mod tracing;
 mod usage;
 mod watching;
 mod wrong_job;

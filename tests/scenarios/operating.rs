@@ -36,7 +36,10 @@ fn a_job_is_shown_as_it_would_be_without_its_secrets_and_beside_another() {
     let variable = render(&["scene/daily", "--job-variable", "command=echo hi"]).expect_code(0);
     assert!(variable.stdout.contains("- echo\n"), "{variable}");
     let unknown = render(&["scene/weekly"]).expect_code(1);
-    assert!(unknown.stderr.contains("not found"), "{unknown}");
+    assert_eq!(
+        unknown.stderr.trim(),
+        "error: no deployment is named 'scene/weekly'"
+    );
 }
 
 #[test]
@@ -60,7 +63,13 @@ fn a_work_pool_is_made_changed_paused_and_removed() {
     let vague = pool(&["update", "box"]).expect_code(2);
     assert!(vague.stderr.contains("nothing is to be changed"), "{vague}");
     drop(pool(&["rm", "box"]).expect_code(0));
-    drop(pool(&["inspect", "box"]).expect_code(1));
+    let gone = program.run(&["pool", "inspect", "box"]).expect_code(1);
+    assert_eq!(
+        gone.stderr.trim(),
+        "error: no work pool is named 'box'; `worker pool ls` lists them"
+    );
+    let twice = program.run(&["pool", "create", POOL, "--type", "process"]);
+    assert!(twice.stderr.contains("exists already"), "{twice}");
     drop(pool(&["inspect", POOL]).expect_code(0));
 }
 

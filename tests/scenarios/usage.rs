@@ -47,3 +47,38 @@ fn an_api_that_is_not_there_is_named() {
         .expect_code(1);
     assert!(finished.stderr.contains(&address.to_string()), "{finished}");
 }
+
+#[test]
+fn whoever_waits_for_an_api_that_is_not_there_is_told_what_for() {
+    let address = worker_tests::prefect::free_address().expect("loopback has a free port");
+    let finished = Program::new(PROGRAM)
+        .with("PREFECT_API_URL", format!("http://{address}/api"))
+        .run(&["ps"])
+        .expect_code(1);
+    let first = finished.stderr.lines().next().unwrap_or_default();
+    assert_eq!(
+        first,
+        format!("The API at http://{address}/api does not answer; trying for a little longer.")
+    );
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_used_is_named_by_every_command_alike() {
+    let program = Program::new(PROGRAM).with("WORKER_STATE_DIR", "/dev/null/state");
+    let path = program.directory("code");
+    std::fs::write(
+        path.join("prefect.yaml"),
+        "deployments:\n- name: x\n  work_pool: {name: p, job_variables: {command: 'true'}}\n",
+    )
+    .expect("writable");
+    let path = path.display().to_string();
+    for arguments in [&["--pool", "demo"][..], &["ps"], &["exec", &path]] {
+        let finished = program.run(arguments).expect_code(78);
+        let said = finished.stderr.lines().last().unwrap_or_default();
+        assert!(
+            said.starts_with("error: the state directory /dev/null/state")
+                && said.contains("cannot be used; choose another with --state-dir: "),
+            "{finished}"
+        );
+    }
+}

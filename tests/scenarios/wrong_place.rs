@@ -20,7 +20,7 @@ fn a_state_directory_that_cannot_be_made_is_named() {
         .with("WORKER_STATE_DIR", file.display().to_string());
     let finished = program.run(&ARGUMENTS).expect_code(78);
     let said = last_line(&finished.stderr);
-    let begins = format!("error: state directory {}/", file.display());
+    let begins = format!("error: the state directory {}/", file.display());
     assert!(said.starts_with(&begins), "{finished}");
     assert!(
         said.ends_with(": Not a directory (os error 20)"),

@@ -11,7 +11,10 @@ use uuid::Uuid;
 
 use worker_drivers::{Outcome, Phase, RunKey};
 
-use crate::journal::{End, Entry, NotStarted, Step, Stopped};
+use crate::{
+    journal::{End, Entry, NotStarted, Step, Stopped},
+    traces::Traces,
+};
 
 /// How many ended flow runs stay to be seen. A page of them; the API has them all.
 const ENDS: usize = 20;
@@ -20,6 +23,8 @@ const ENDS: usize = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     lines: Mutex<Lines>,
+    /// Who hears of each step, too.
+    pub(crate) traces: Traces,
 }
 
 /// Everything on it.
@@ -66,8 +71,17 @@ pub(crate) struct Ended {
 // === impl Board ===
 
 impl Board {
+    /// An empty one, whose lives are traced.
+    pub(crate) fn new(traces: Traces) -> Self {
+        Self {
+            traces,
+            ..Self::default()
+        }
+    }
+
     /// A life has come to another step, which its entry says.
     pub(crate) fn moved(&self, entry: &Entry) {
+        self.traces.moved(entry);
         let held = Held {
             name: entry.name.clone(),
             attempt: entry.key.attempt,
@@ -86,7 +100,10 @@ impl Board {
     pub(crate) fn observed(&self, key: RunKey, phase: &Phase) {
         let (phase, reason) = match phase {
             Phase::Pending(reason) => ("pending", reason.clone()),
-            Phase::Running => ("running", None),
+            Phase::Running => {
+                self.traces.runs(key);
+                ("running", None)
+            }
             // Its life says what follows.
             Phase::Exited(_) => return,
         };
@@ -102,10 +119,12 @@ impl Board {
         let Step::Over(end) = &entry.step else {
             return;
         };
+        let how = in_words(end);
+        self.traces.left(entry, &how);
         lines.ended.push_front(Ended {
             id: entry.key.flow_run,
             name: entry.name.clone(),
-            how: in_words(end),
+            how,
             at: Timestamp::now(),
         });
         lines.ended.truncate(ENDS);
@@ -113,6 +132,7 @@ impl Board {
 
     /// A life has ended, on whatever path.
     pub(crate) fn forget(&self, flow_run: Uuid) {
+        self.traces.forget(flow_run);
         self.lock().held.remove(&flow_run);
     }
 

@@ -85,6 +85,7 @@ pub(crate) async fn claim(
         handle: None,
         lease: None,
         told: None,
+        trace: services.board.traces.begin(&flow_run),
         workspace: None,
         output: LogCursor::default(),
         shown: false,

@@ -42,7 +42,7 @@ pub fn main() -> ExitCode {
         return code;
     }
     let cli = Cli::parse();
-    let out = Out::new(cli.global.json);
+    let out = Out::new(cli.global.json).for_errors_as_json(cli.global.log_json);
     // It fails only when a provider is installed already, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -79,7 +79,7 @@ async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
         start: start_args,
         command,
     } = cli;
-    let context = |args: &StartArgs| Context::load(context::flags(&global, args));
+    let context = |args: &StartArgs| Context::load(context::flags(&global, args), out);
     match command {
         None => start::start(context(&start_args)?, out).await,
         Some(Command::Start(args)) => start::start(context(&args)?, out).await,
@@ -91,7 +91,7 @@ async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
                 serve: true,
                 ..flags
             };
-            serve::serve(Context::load(flags)?, out).await
+            serve::serve(Context::load(flags, out)?, out).await
         }
         Some(Command::Exec(args)) => exec::exec(context(&start_args)?, out, args).await,
         Some(Command::Run(args)) => run::run(context(&start_args)?, out, args).await,

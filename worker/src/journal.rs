@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use worker_api::types::TransitionId;
 use worker_drivers::{Handle, LogCursor, Outcome, RunKey};
 
-use crate::{emitter::Submitted, task};
+use crate::{emitter::Submitted, task, traces::Trace};
 
 /// The layout of the database. A newer one is refused, never guessed at.
 const LAYOUT: u32 = 1;
@@ -57,6 +57,9 @@ pub(crate) struct Entry {
     /// What the event feed was told when it was submitted.
     #[serde(default)]
     pub(crate) told: Option<Submitted>,
+    /// The trace that it is told of in, where there are traces.
+    #[serde(default)]
+    pub(crate) trace: Option<Trace>,
     /// How much of its output has reached its log.
     #[serde(default)]
     pub(crate) output: LogCursor,

@@ -47,6 +47,7 @@ mod status;
 mod submit;
 mod task;
 mod telemetry;
+mod traces;
 mod wakeup;
 mod watch;
 mod worker;

@@ -7,11 +7,12 @@ use tokio::{
     time::Instant,
 };
 
-use worker_api::{Client, types::FlowRunId};
+use worker_api::{Client, ClientOptions, Collector, types::FlowRunId};
 use worker_config::settings::Settings;
 use worker_drivers::{Driver, Owner};
 
 use crate::{
+    board::Board,
     cancellation::Lookout,
     channel,
     disk::Disks,
@@ -32,6 +33,8 @@ use crate::{
     state_dir::StateDir,
     status::{self, Status, Vitals},
     task::{self, Task},
+    telemetry::chain,
+    traces::{self, Traces},
     wakeup::{self, Sleepers},
 };
 
@@ -126,12 +129,7 @@ pub(crate) struct Parts {
 /// Opens the journal, and starts everything but the loop. Nothing here waits for the API: probes must find somebody at home.
 pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     let (journal, left) = Journal::open(&setup.state_dir.journal())?;
-    let (run_log, mut must_live) = open_run_log(&setup.settings, &setup.client);
-    let (emitter, items_rx) = Emitter::new(speaker(&setup));
-    let websockets = setup.settings.api.websockets;
-    let ship = emitter::ship(setup.client.clone(), websockets, items_rx);
-    must_live.push(("events", task::spawn("events", ship)));
-    let voices = Voices { run_log, emitter };
+    let (voices, mut must_live) = voices(&setup);
     let puller = Puller::new(&setup.settings)?;
     let services = Arc::new(services(&setup, journal, voices, puller));
     let mut dispatcher = Dispatcher::new(limits(&setup.settings));
@@ -296,6 +294,23 @@ impl Beginning<'_> {
 struct Voices {
     run_log: RunLog,
     emitter: Emitter,
+    traces: Traces,
+}
+
+fn voices(setup: &Setup) -> (Voices, Vec<Part>) {
+    let (run_log, mut parts) = open_run_log(&setup.settings, &setup.client);
+    let (emitter, items_rx) = Emitter::new(speaker(setup));
+    let websockets = setup.settings.api.websockets;
+    let ship = emitter::ship(setup.client.clone(), websockets, items_rx);
+    parts.push(("events", task::spawn("events", ship)));
+    let (traces, tracing) = open_traces(setup);
+    parts.extend(tracing);
+    let voices = Voices {
+        run_log,
+        emitter,
+        traces,
+    };
+    (voices, parts)
 }
 
 fn speaker(setup: &Setup) -> emitter::Worker {
@@ -309,7 +324,11 @@ fn speaker(setup: &Setup) -> emitter::Worker {
 fn services(
     setup: &Setup,
     journal: Journal,
-    Voices { run_log, emitter }: Voices,
+    Voices {
+        run_log,
+        emitter,
+        traces,
+    }: Voices,
     puller: Puller,
 ) -> Services {
     let Setup {
@@ -330,7 +349,7 @@ fn services(
         pool_id: watch::Sender::new(None),
         channel_pool: watch::Sender::new(None),
         metrics: Arc::new(Metrics::new(&wish.pool, wish.kind.as_str())),
-        board: Arc::default(),
+        board: Arc::new(Board::new(traces)),
         identity: Identity {
             owner: Owner(format!("{}/{}", wish.pool, state_dir.worker)),
             worker: state_dir.worker.clone(),
@@ -344,6 +363,32 @@ fn services(
         deployments: Fresh::new(),
         flows: Fresh::holding(FLOW_HOLDS),
         pools: Fresh::new(),
+    }
+}
+
+/// Begins to record traces, where somebody wants them. A collector that cannot be is told, and costs no flow run anything.
+fn open_traces(setup: &Setup) -> (Traces, Option<Part>) {
+    let settings = &setup.settings.traces;
+    let about = speaker(setup);
+    let worker = vec![
+        ("prefect.worker.name", about.name),
+        ("prefect.worker.type", about.kind),
+        ("prefect.work-pool.name", about.pool),
+    ];
+    let (traces, items_rx) = Traces::new(settings, worker);
+    let (Some(url), Some(items_rx)) = (settings.endpoint.clone(), items_rx) else {
+        return (Traces::default(), None);
+    };
+    let options = ClientOptions::from_settings(&setup.settings.api, url.clone());
+    match Collector::new(&options, url, &settings.headers, settings.timeout) {
+        Ok(collector) => {
+            let ship = traces::ship(collector, settings.clone(), items_rx);
+            (traces, Some(("traces", task::spawn("traces", ship))))
+        }
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "there are no traces");
+            (Traces::default(), None)
+        }
     }
 }
 

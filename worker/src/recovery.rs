@@ -207,6 +207,7 @@ async fn find_out(services: &Services, handle: &Handle) -> Found {
         handle: Some(handle.clone()),
         lease: None,
         told: None,
+        trace: None,
         // Lost with the entry as well; it was not later than this.
         claimed: flow_run
             .start_time

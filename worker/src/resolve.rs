@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use worker_api::types::LogLevel;
+use serde_json::Map;
+
+use worker_api::types::{FlowRunId, LogLevel};
 use worker_config::{
     resolution::Resolution,
     template::{BaseJobTemplate, Lookups},
@@ -23,6 +25,7 @@ use crate::{
     site::{Resolved, Site},
     sources::{self, Polled, Sources},
     telemetry::chain,
+    traces::{self, Trace},
 };
 
 /// A job that can be submitted.
@@ -48,7 +51,10 @@ pub(crate) async fn plan(
         (sources.pool.id.0, &sources.pool.name),
     );
     let due = sources.flow_run.next_scheduled_start_time;
-    let (resolved, secrets) = resolve(services, line, sources).await?;
+    let (mut resolved, secrets) = resolve(services, line, sources).await?;
+    if let Some(trace) = &entry.trace {
+        hand_over(services, entry.key, trace, &mut resolved).await;
+    }
     entry.reporter = resolved.reporter;
     entry.shown = resolved.shown;
     if entry.reporter != Reporter::Engine {
@@ -63,6 +69,21 @@ pub(crate) async fn plan(
         about,
         secrets,
     })
+}
+
+/// Lets the job know the trace that it is part of: any program by a variable, Prefect's engine by a label.
+async fn hand_over(services: &Services, key: RunKey, trace: &Trace, resolved: &mut Resolved) {
+    let parent = trace.traceparent();
+    let label = (traces::LABEL.to_owned(), parent.clone().into());
+    let environment = &mut resolved.environment.0;
+    environment
+        .entry(traces::VARIABLE.to_owned())
+        .or_insert(parent);
+    let client = services.client.with_retries(1);
+    let labels = Map::from_iter([label]);
+    if let Err(error) = client.update_labels(FlowRunId(key.flow_run), &labels).await {
+        tracing::debug!(error = %chain(&error), "the engine will begin a trace of its own");
+    }
 }
 
 async fn until_due(line: &mut Line, key: RunKey, due: Option<Timestamp>) -> Result<(), NotStarted> {
@@ -138,7 +159,13 @@ async fn pull_and_plan(
                 wish: resolved.wish,
                 delegated,
             };
-            pull::pull(services, line, entry, asked).await?
+            let begun = Timestamp::now();
+            let pulled = pull::pull(services, line, entry, asked).await;
+            if !matches!(pulled, Ok(Code::InPlace | Code::LeftToJob | Code::Brought)) {
+                let traces = &services.board.traces;
+                traces.pulled(entry.key, begun, pulled.is_ok());
+            }
+            pulled?
         }
         None => Code::InPlace,
     };

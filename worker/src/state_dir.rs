@@ -39,7 +39,7 @@ pub(crate) struct Known {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateDirError {
     /// The file system says no.
-    #[error("state directory {}", .path.display())]
+    #[error("the state directory {} cannot be used; choose another with --state-dir", .path.display())]
     Io {
         /// Where.
         path: PathBuf,

@@ -71,6 +71,7 @@ pub(crate) async fn run(
     tokio::join!(
         services.run_log.flush_all(FAREWELL_LIMIT),
         services.emitter.stopped(FAREWELL_LIMIT),
+        services.board.traces.flushed(FAREWELL_LIMIT),
     );
     // What was removed from the journal must not be found again. A journal that is gone was told already.
     services.journal.settled().await.ok();

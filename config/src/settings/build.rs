@@ -17,6 +17,7 @@ use super::{
     layers::Layers,
     prefect::PrefectSettings,
     read::{self, Reader},
+    traces,
 };
 use crate::{lenient, policy::Policy};
 
@@ -57,6 +58,7 @@ pub(super) fn settings(
         worker: all,
         pools,
         status: status(&mut reader),
+        traces: traces::traces(&mut reader, sources),
         server: server(&mut reader, sources),
         process: process(&mut reader),
         docker: docker(&mut reader),

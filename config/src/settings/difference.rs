@@ -74,7 +74,7 @@ impl Settings {
                     .iter()
                     .any(|one| one.key == key && one.values == values);
                 if !said && values.as_ref().is_some_and(|(was, is)| was != is) {
-                    let key = format!("{} of work pool '{name}'", key);
+                    let key = format!("{key} of work pool '{name}'");
                     own.push(Difference { key, values });
                 }
             }
@@ -101,6 +101,7 @@ fn values(settings: &Settings) -> Values {
         pools,
         status,
         logging,
+        traces,
         server,
         process,
         docker,
@@ -119,6 +120,8 @@ fn values(settings: &Settings) -> Values {
     }
     values.extend(of_status(status));
     values.extend(of_logging(logging));
+    // The rest of it is said by the environment, which does not change.
+    values.insert("traces.endpoint", maybe(traces.endpoint.as_ref()));
     values.extend(of_server(server));
     values.extend(of_engines((process, docker, kubernetes)));
     values.extend(of_pull(pull));

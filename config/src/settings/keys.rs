@@ -61,6 +61,7 @@ pub(super) const KEYS: &[Key] = &[
     same("logging.batch_interval", "logging.to_api.batch_interval"),
     same("logging.batch_size", "logging.to_api.batch_size"),
     same("logging.max_log_size", "logging.to_api.max_log_size"),
+    secret("traces.endpoint", None),
     ours("server.host"),
     ours("server.port"),
     secret("server.token", None),

@@ -132,9 +132,7 @@ impl Layers {
                 };
                 let value = match value.split_once(',') {
                     // A file and a flag say it otherwise.
-                    Some(_) if key.id == "worker.pool" => {
-                        Value::from_iter(value.split(',').map(str::trim))
-                    }
+                    Some(_) if key.id == "worker.pool" => value.split(',').map(str::trim).collect(),
                     _ => Value::from(value.as_str()),
                 };
                 let written = Written {

@@ -67,6 +67,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Tells people something about what is no key.
+    pub(super) fn remark(&mut self, what: String) {
+        self.notes.notices.push(what);
+    }
+
     /// Notes that something is wrong that is no value of a key.
     pub(super) fn error(&mut self, place: &str, problem: String) {
         self.notes.errors.push(ConfigError::new(place, problem));

@@ -763,7 +763,7 @@ fn pools_are_named_by_sections_lists_and_commas_and_the_only_one_is_the_worker()
     assert_eq!(names, ["one", "two"]);
     let only = sections.var("WORKER_POOL", "x").settings();
     assert_eq!(only.worker.limit.map(u32::from), Some(2));
-    assert_eq!(only.pools, [only.worker.clone()]);
+    assert_eq!(only.pools, std::slice::from_ref(&only.worker));
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod retry;
 pub mod types;
 
 mod clock;
+mod collector;
 mod csrf;
 mod request;
 mod routes;
@@ -20,6 +21,7 @@ mod testing;
 mod transport;
 
 pub use client::{Client, ClientBuildError, ClientOptions};
+pub use collector::{Collector, CollectorError};
 pub use error::{ApiError, Credential};
 pub use retry::RetryPolicy;
 pub use socket::{EventSink, EventStream, SocketError};

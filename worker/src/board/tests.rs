@@ -20,6 +20,7 @@ fn entry(step: Step) -> Entry {
         lease: None,
         workspace: None,
         told: None,
+        trace: None,
         output: LogCursor::default(),
         shown: true,
     }

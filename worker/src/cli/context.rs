@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 
 use worker_api::{
-    Client, ClientOptions,
+    ApiError, Client, ClientOptions,
     types::{FlowRun, FlowRunFilter},
 };
 use worker_config::settings::{self, ConfigErrors, Flags, Settings, Sources};
@@ -16,11 +16,12 @@ use super::{
     out::Out,
 };
 use crate::{
-    embedded::{Embedded, Stay},
+    embedded::{Embedded, EmbeddedError, Stay},
     heartbeat::PoolError,
     parts::WorkerError,
     state_dir::StateDirError,
     status::ListenError,
+    task::{self, Task},
 };
 
 /// The settings of one command.
@@ -29,6 +30,7 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     /// What they were read from.
     sources: Sources,
+    out: Out,
 }
 
 /// The API of one command.
@@ -37,7 +39,20 @@ pub(crate) struct Api {
     pub(crate) client: Client,
     /// Where none is configured.
     pub(crate) embedded: Option<Embedded>,
+    /// What a person is told who waits for it.
+    _impatience: Option<Task<()>>,
 }
+
+/// How often a command tries again that a person waits for: with the pauses between, a quarter of a minute.
+const BRIEF_RETRIES: u32 = 3;
+
+/// How long a person waits before a word on what for.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Something that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Missing(pub(crate) String);
 
 /// Something a person typed that cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +79,8 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
             error.downcast_ref(),
             Some(PoolError::Missing(_) | PoolError::WrongType { .. })
         )
-        || matches!(error.downcast_ref(), Some(WorkerError::Pool(_)));
+        || matches!(error.downcast_ref(), Some(WorkerError::Pool(_)))
+        || matches!(error.downcast_ref(), Some(EmbeddedError::Directory(_)));
     if misconfigured {
         ExitCode::from(CONFIGURATION)
     } else if error.is::<Usage>() {
@@ -77,14 +93,15 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
 // === impl Context ===
 
 impl Context {
-    pub(crate) fn load(flags: Flags) -> anyhow::Result<Self> {
-        Self::load_with(flags, BTreeMap::new())
+    pub(crate) fn load(flags: Flags, out: Out) -> anyhow::Result<Self> {
+        Self::load_with(flags, BTreeMap::new(), out)
     }
 
     /// The same with variables beside those of this process, and before them.
     pub(crate) fn load_with(
         flags: Flags,
         variables: BTreeMap<String, String>,
+        out: Out,
     ) -> anyhow::Result<Self> {
         let mut environment: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -99,7 +116,11 @@ impl Context {
             environment,
         };
         let settings = settings::load(&sources)?;
-        Ok(Self { settings, sources })
+        Ok(Self {
+            settings,
+            sources,
+            out,
+        })
     }
 
     /// Reads the settings again. Files may have changed; flags and environment are what this process was begun with.
@@ -125,9 +146,21 @@ impl Context {
             options.key.clone_from(&self.settings.server.token);
             options.auth_string = None;
         }
+        let client = Client::new(options)?;
+        if worker_name.is_some() {
+            return Ok(Api {
+                client,
+                embedded,
+                _impatience: None,
+            });
+        }
+        let retries = self.settings.api.max_retries.min(BRIEF_RETRIES);
+        let client = client.with_retries(retries);
+        let impatience = complain_of_silence(client.clone(), self.out);
         Ok(Api {
-            client: Client::new(options)?,
+            client,
             embedded,
+            _impatience: Some(task::spawn("impatience", impatience)),
         })
     }
 
@@ -156,7 +189,9 @@ impl Api {
     /// Finds a flow run by its id or by the beginning of it among the latest.
     pub(crate) async fn flow_run(&self, text: &str) -> anyhow::Result<FlowRun> {
         if let Ok(id) = text.parse() {
-            return Ok(self.client.read_flow_run(id).await?);
+            let read = self.client.read_flow_run(id).await;
+            let missing = format!("no flow run has the id {text}");
+            return read.map_err(|error| about(error, &missing));
         }
         let filter = FlowRunFilter {
             limit: Some(200),
@@ -175,6 +210,30 @@ impl Api {
                 Err(Usage(format!("no flow run among the latest 200 is meant by '{text}'; `worker ps --all` lists them")).into())
             }
         }
+    }
+}
+
+/// Says what is waited for, if nothing has come for a while.
+async fn complain_of_silence(client: Client, out: Out) {
+    tokio::time::sleep(SILENCE).await;
+    let answered = client
+        .tally()
+        .iter()
+        .any(|(result, count)| *count > 0 && !matches!(*result, "none" | "5xx"));
+    if !answered {
+        let url = client.base_url();
+        out.notice(&format!(
+            "The API at {url} does not answer; trying for a little longer."
+        ));
+    }
+}
+
+/// What is said of an API's answer about something that a person named.
+pub(crate) fn about(error: ApiError, missing: &str) -> anyhow::Error {
+    if error.is_not_found() {
+        Missing(missing.to_owned()).into()
+    } else {
+        error.into()
     }
 }
 

@@ -3,10 +3,11 @@
 //! One that cannot serve its pool does not stop the others, and is begun again after a while. Where none is left that could, the process ends
 //! with the reason.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::IsTerminal, sync::Arc, time::Duration};
 
+use nix::sys::signal::Signal;
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{self, SignalKind, signal},
     sync::mpsc,
 };
 
@@ -47,7 +48,11 @@ pub(crate) struct Crew {
     stages: Vec<Option<mpsc::Sender<Stage>>>,
     working: Tasks<usize, anyhow::Result<Farewell>>,
     stage: Stage,
+    /// Whether a person has begun this at a terminal.
+    at_terminal: bool,
     supervisor: Option<Supervisor>,
+    /// Why one has failed, while the others come to their ends.
+    failed: Option<anyhow::Error>,
 }
 
 /// What one worker is begun with.
@@ -78,11 +83,13 @@ impl Crew {
             stages: Vec::new(),
             working: Tasks::new(),
             stage: Stage::Working,
+            at_terminal: std::io::stdin().is_terminal(),
             supervisor: Supervisor::find(|name| std::env::var_os(name)),
             api: Arc::new(api),
             context,
             loudness,
             out,
+            failed: None,
         };
         for (index, (_, state_dir)) in dirs.into_iter().enumerate() {
             crew.stages.push(None);
@@ -114,7 +121,7 @@ impl Crew {
             tokio::select! {
                 Some(stage) = stages_rx.recv() => self.enter(stage),
                 ended = self.working.ended() => self.buried(ended)?,
-                () = hung_up(&mut hangups) => self.reload(),
+                () = hung_up(&mut hangups) => self.hung_up(),
                 _ = tick.tick() => {
                     let report = self.report();
                     if let Some(supervisor) = &mut self.supervisor {
@@ -123,7 +130,7 @@ impl Crew {
                 }
             }
         }
-        Ok(self.api)
+        self.failed.map_or(Ok(self.api), Err)
     }
 
     fn start(&mut self, index: usize, state_dir: Option<StateDir>, wait: Duration) {
@@ -165,13 +172,29 @@ impl Crew {
         let reason = chain(error.as_ref());
         self.seats[index].show(Place::Away(reason.clone()));
         let hopeless = |seat: &Arc<Seat>| matches!(seat.place(), Place::Away(_) | Place::Over);
-        if self.stage > Stage::Working || self.seats.iter().all(hopeless) {
+        if self.seats.iter().all(hopeless) {
             return Err(error);
         }
         let pool = &self.seats[index].pool;
+        if self.stage > Stage::Working {
+            // The others end with care all the same.
+            tracing::error!(%pool, error = reason, "a worker has failed");
+            self.failed.get_or_insert(error);
+            return Ok(());
+        }
         tracing::error!(%pool, error = reason, again_in = ?AGAIN, "the work pool is not served; the others are");
         self.start(index, None, AGAIN);
         Ok(())
+    }
+
+    /// A SIGHUP says that settings have changed, or that the terminal has gone and its person with it.
+    fn hung_up(&mut self) {
+        if self.at_terminal && !std::io::stdin().is_terminal() {
+            // Whoever listens for signals knows what follows.
+            nix::sys::signal::raise(Signal::SIGTERM).ok();
+        } else {
+            self.reload();
+        }
     }
 
     /// Reads the settings again, and hands out what may change.
@@ -293,7 +316,7 @@ impl Beginning {
 // === functions ===
 
 /// Waits for the next SIGHUP.
-async fn hung_up(hangups: &mut Signal) {
+async fn hung_up(hangups: &mut unix::Signal) {
     if hangups.recv().await.is_none() {
         std::future::pending::<()>().await;
     }

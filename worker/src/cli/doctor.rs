@@ -40,9 +40,9 @@ pub(crate) async fn doctor(mut flags: Flags, out: Out, asked: Asked) -> anyhow::
             if flags.pools.is_empty() {
                 flags.pools.extend(unit.pool());
             }
-            Context::load_with(flags, unit.environment())?
+            Context::load_with(flags, unit.environment(), out)?
         }
-        _ => Context::load(flags)?,
+        _ => Context::load(flags, out)?,
     };
     let settings = &context.settings;
     findings.extend(machine::settings(&settings.notices));

@@ -36,7 +36,7 @@ use crate::{
     heartbeat::PoolWish,
     parts::Setup,
     shutdown::{self, FirstTerm},
-    state_dir::StateDir,
+    state_dir::{StateDir, StateDirError},
     task, telemetry, worker,
 };
 
@@ -196,8 +196,10 @@ fn manifest_file(path: &Path) -> anyhow::Result<PathBuf> {
 /// A directory for one run, inside the state directory so that it is on a disk meant for this, removed with all that is in it at the end.
 fn scratch(state_dir: &Path) -> anyhow::Result<Scratch> {
     let path = state_dir.join(format!("exec-{}", uuid::Uuid::new_v4()));
-    std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-    Ok(Scratch(path))
+    match std::fs::create_dir_all(&path) {
+        Ok(()) => Ok(Scratch(path)),
+        Err(source) => Err(StateDirError::Io { path, source }.into()),
+    }
 }
 
 struct Scratch(PathBuf);

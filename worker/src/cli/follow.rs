@@ -1,12 +1,12 @@
 //! Watching one flow run to its end: its log as it comes, then its final state.
 
-use std::{collections::VecDeque, process::ExitCode, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, process::ExitCode, time::Duration};
 
 use uuid::Uuid;
 
 use worker_api::{
     ApiError, Client,
-    types::{FlowRun, FlowRunId, StateType, StoredLogEntry},
+    types::{FlowRun, FlowRunId, StateType, StoredLogEntry, WorkPoolStatus},
 };
 
 use super::out::Out;
@@ -20,6 +20,12 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 /// How many lines at the end of what was shown are looked at again: several write into one log, and a line that comes late stands where its
 /// time has it.
 const OVERLAP: u32 = 100;
+
+/// How often the API is asked again before following ends with an error: over a minute.
+const RETRIES: u32 = 5;
+
+/// How often it is looked what a flow run waits for.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How much of a log was shown.
 #[derive(Debug, Default)]
@@ -77,10 +83,53 @@ pub(crate) async fn follow(
     pace: Duration,
     out: Out,
 ) -> Result<FlowRun, ApiError> {
-    let (flow_run, mut shown) = until_over(client, id, pace, out).await?;
+    // It may take hours, in which an API is restarted.
+    let client = &client.with_retries(RETRIES);
+    let (flow_run, mut shown) = tokio::select! {
+        over = until_over(client, id, pace, out) => over?,
+        never = say_what_hinders(client, id, out) => match never {},
+    };
     tokio::time::sleep(LAST_LINES).await;
     shown.go_on(client, id, out).await?;
     Ok(flow_run)
+}
+
+/// Says what keeps a flow run from being begun, each time that this is something else.
+async fn say_what_hinders(client: &Client, id: FlowRunId, out: Out) -> Infallible {
+    let mut said = None;
+    loop {
+        let found = find_hindrance(client, id).await;
+        // An API that does not answer is the other one's to complain of.
+        if let Ok(hindrance) = found
+            && hindrance != said
+        {
+            if let Some(hindrance) = &hindrance {
+                out.notice(&format!("Waiting: {hindrance}."));
+            }
+            said = hindrance;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn find_hindrance(client: &Client, id: FlowRunId) -> Result<Option<String>, ApiError> {
+    let flow_run = client.read_flow_run(id).await?;
+    let (Some(StateType::Scheduled), Some(name)) = (flow_run.state_type, flow_run.work_pool_name)
+    else {
+        return Ok(None);
+    };
+    let pool = client.read_work_pool(&name).await?;
+    Ok(if pool.is_paused {
+        Some(format!(
+            "work pool '{name}' is paused, until `worker pool resume {name}`"
+        ))
+    } else if pool.status == Some(WorkPoolStatus::NotReady) {
+        Some(format!(
+            "no worker polls work pool '{name}'; `worker --pool {name}` starts one"
+        ))
+    } else {
+        None
+    })
 }
 
 /// Shows the log of a flow run until it is in a final state, and gives it then, with how much was shown.

@@ -13,8 +13,18 @@ pub(crate) struct Out {
     /// For programs.
     pub(crate) json: bool,
     colour: bool,
-    /// Whether what is said beside results is lines of the log: then each line of standard error is JSON.
-    log: bool,
+    beside: Beside,
+}
+
+/// What is written on standard error, beside results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    /// Lines for people.
+    Text,
+    /// Errors as JSON, and nothing else.
+    Json,
+    /// Lines of a log that is JSON.
+    Log,
 }
 
 // === impl Out ===
@@ -25,18 +35,25 @@ impl Out {
         Self {
             json,
             colour: !json && wanted && std::io::stdout().is_terminal(),
-            log: false,
+            beside: if json { Beside::Json } else { Beside::Text },
         }
+    }
+
+    /// The same with errors as JSON, too, where the log is.
+    pub(crate) fn for_errors_as_json(self, log_json: bool) -> Self {
+        let beside = if log_json { Beside::Json } else { self.beside };
+        Self { beside, ..self }
     }
 
     /// The same beside a log, which may be JSON.
     pub(crate) fn beside_log(self, json: bool) -> Self {
-        Self { log: json, ..self }
+        let beside = if json { Beside::Log } else { self.beside };
+        Self { beside, ..self }
     }
 
     /// Whether what is said beside results is lines of the log.
     pub(crate) fn is_log(self) -> bool {
-        self.log
+        self.beside == Beside::Log
     }
 
     /// A line for people. Programs get none.
@@ -107,13 +124,13 @@ impl Out {
     /// What failed, where, and what to do, with every cause once.
     pub(crate) fn error(self, error: &anyhow::Error) {
         let text = crate::telemetry::chain(error.as_ref());
-        if self.log {
+        if self.is_log() {
             tracing::error!("{text}");
             return;
         }
         let mut stderr = std::io::stderr().lock();
         // Without a standard error there is nobody to tell.
-        drop(if self.json {
+        drop(if self.beside == Beside::Json {
             writeln!(stderr, "{}", serde_json::json!({"error": text}))
         } else {
             writeln!(stderr, "error: {text}")
@@ -122,7 +139,7 @@ impl Out {
 
     /// Something to know, on standard error.
     pub(crate) fn notice(self, text: &str) {
-        if self.log {
+        if self.is_log() {
             tracing::info!("{text}");
         } else if !self.json {
             drop(writeln!(std::io::stderr().lock(), "{text}"));

@@ -8,12 +8,15 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
-use worker_api::types::{WorkPool, WorkPoolCreate};
+use worker_api::{
+    ApiError,
+    types::{WorkPool, WorkPoolCreate},
+};
 use worker_config::{DriverKind, template::BaseJobTemplate};
 
 use super::{
     args::PoolCommand,
-    context::{Api, Context, Misconfigured, Usage},
+    context::{Api, Context, Misconfigured, Usage, about},
     out::Out,
 };
 
@@ -44,7 +47,8 @@ pub(crate) async fn pool(
                 is_paused: paused,
                 concurrency_limit,
             };
-            let created = api.client.create_work_pool(&request).await?;
+            let created = api.client.create_work_pool(&request).await;
+            let created = created.map_err(|error| taken(error, &request.name))?;
             out.say(&format!(
                 "Created work pool '{}' of type '{}'.",
                 created.name, created.kind
@@ -65,12 +69,13 @@ pub(crate) async fn pool(
         PoolCommand::Pause { name } => pause(&api, out, &name, true).await?,
         PoolCommand::Resume { name } => pause(&api, out, &name, false).await?,
         PoolCommand::Rm { name } => {
-            api.client.delete_work_pool(&name).await?;
+            let removed = api.client.delete_work_pool(&name).await;
+            removed.map_err(|error| unknown(error, &name))?;
             out.say(&format!("Work pool '{name}' is removed."));
         }
         PoolCommand::Template { name, kind } => {
             let template = match name {
-                Some(name) => api.client.read_work_pool(&name).await?.base_job_template,
+                Some(name) => read(&api, &name).await?.base_job_template,
                 None => default_template(kind_of("", kind.as_deref())?),
             };
             out.json(&template);
@@ -150,10 +155,29 @@ async fn change(
     fields: &Map<String, Value>,
     done: &str,
 ) -> anyhow::Result<()> {
-    api.client.update_work_pool(name, fields).await?;
+    let updated = api.client.update_work_pool(name, fields).await;
+    updated.map_err(|error| unknown(error, name))?;
     out.say(&format!("Work pool '{name}' is {done}."));
-    out.json(&api.client.read_work_pool(name).await?);
+    out.json(&read(api, name).await?);
     Ok(())
+}
+
+async fn read(api: &Api, name: &str) -> anyhow::Result<WorkPool> {
+    let read = api.client.read_work_pool(name).await;
+    read.map_err(|error| unknown(error, name))
+}
+
+fn unknown(error: ApiError, name: &str) -> anyhow::Error {
+    let missing = format!("no work pool is named '{name}'; `worker pool ls` lists them");
+    about(error, &missing)
+}
+
+fn taken(error: ApiError, name: &str) -> anyhow::Error {
+    if error.is_conflict() {
+        Usage(format!("a work pool named '{name}' exists already")).into()
+    } else {
+        error.into()
+    }
 }
 
 /// The template that a pool of a type begins with.
@@ -187,7 +211,7 @@ async fn list(api: &Api, out: Out) -> anyhow::Result<()> {
 }
 
 async fn inspect(api: &Api, out: Out, name: &str) -> anyhow::Result<()> {
-    let pool = api.client.read_work_pool(name).await?;
+    let pool = read(api, name).await?;
     let queues = api.client.list_work_queues(name).await?;
     let workers = api.client.list_workers(name).await?;
     out.json(&json!({"work_pool": pool, "work_queues": queues, "workers": workers}));

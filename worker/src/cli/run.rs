@@ -8,7 +8,7 @@ use worker_api::types::Deployment;
 
 use super::{
     args::RunArgs,
-    context::{Api, Context, Usage},
+    context::{Api, Context, Usage, about},
     follow,
     out::Out,
 };
@@ -50,8 +50,10 @@ pub(crate) async fn run(context: Context, out: Out, args: RunArgs) -> anyhow::Re
 }
 
 pub(crate) async fn find_deployment(api: &Api, text: &str) -> anyhow::Result<Deployment> {
+    let missing = format!("no deployment is named '{text}'");
     if let Ok(id) = text.parse() {
-        return Ok(api.client.read_deployment(id).await?);
+        let read = api.client.read_deployment(id).await;
+        return read.map_err(|error| about(error, &missing));
     }
     let Some((flow, name)) = text.split_once('/') else {
         return Err(Usage(format!(
@@ -59,7 +61,8 @@ pub(crate) async fn find_deployment(api: &Api, text: &str) -> anyhow::Result<Dep
         ))
         .into());
     };
-    Ok(api.client.read_deployment_by_name(flow, name).await?)
+    let read = api.client.read_deployment_by_name(flow, name).await;
+    read.map_err(|error| about(error, &missing))
 }
 
 /// Reads `KEY=VALUE`s, values as JSON where they are JSON and as text otherwise, like the reference's `--param`.

@@ -28,6 +28,7 @@ fn entry(number: u128, step: Step) -> Entry {
         }),
         lease: Some(uuid::Uuid::from_u128(number)),
         told: None,
+        trace: None,
         workspace: Some("/tmp/workspace".into()),
         output: LogCursor {
             stdout: 3,

@@ -1,0 +1,74 @@
+use worker_config::settings::{self, Sources};
+
+use super::*;
+
+fn recorder(share: f64) -> (Recorder, mpsc::Receiver<Item>) {
+    let settings = settings::load(&Sources::default()).expect("the defaults are right");
+    let (items_tx, items_rx) = mpsc::channel(2);
+    let recorder = Recorder {
+        settings: TracesSettings {
+            share,
+            ..settings.traces
+        },
+        worker: Vec::new(),
+        lives: Mutex::default(),
+        items_tx,
+        dropped: AtomicU64::new(0),
+    };
+    (recorder, items_rx)
+}
+
+#[test]
+fn a_trace_has_the_id_of_its_flow_run_or_is_a_part_of_another() {
+    let (recorder, _items_rx) = recorder(1.0);
+    let id = Uuid::from_u128(7);
+    let own = recorder.begin(id, None);
+    assert_eq!((own.id, own.parent), (id, None));
+    let context = format!("00-{}-{:016x}-01", id.simple(), own.span);
+    assert_eq!(own.traceparent(), context);
+
+    let part = recorder.begin(Uuid::from_u128(8), Some(&context));
+    assert_eq!((part.id, part.parent), (id, Some(own.span)));
+    for nonsense in [
+        "",
+        "00-1-2-01",
+        "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+    ] {
+        assert_eq!(
+            recorder.begin(id, Some(nonsense)).parent,
+            None,
+            "{nonsense}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_recorded_says_so_to_its_parts() {
+    let (recorder, _items_rx) = recorder(0.0);
+    let own = recorder.begin(Uuid::new_v4(), None);
+    assert!(!own.recorded && own.traceparent().ends_with("-00"));
+    let sampled = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    assert!(recorder.begin(Uuid::new_v4(), Some(sampled)).recorded);
+}
+
+#[test]
+fn a_share_is_about_that_share() {
+    let (recorder, _items_rx) = recorder(0.25);
+    let taken = |_: &u32| recorder.begin(Uuid::new_v4(), None).recorded;
+    let count = (0..1000).filter(taken).count();
+    assert!((150..350).contains(&count), "{count}");
+}
+
+#[test]
+fn what_finds_no_room_is_dropped_and_nobody_waits() {
+    let (recorder, mut items_rx) = recorder(1.0);
+    let life = Life {
+        trace: recorder.begin(Uuid::new_v4(), None),
+        step: ("", Timestamp::UNIX_EPOCH, 1),
+    };
+    for _ in 0..5 {
+        recorder.send(life.span("pull", Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH));
+    }
+    assert_eq!(recorder.dropped.load(Ordering::Relaxed), 3);
+    assert!(items_rx.try_recv().is_ok());
+}
