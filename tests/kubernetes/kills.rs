@@ -76,7 +76,6 @@ fn play_all(asks: Asks) -> Vec<String> {
             break;
         }
     }
-    println!("died {} times: {deaths:#?}", deaths.len());
     deaths
 }
 
