@@ -8,12 +8,15 @@ use crate::{
     stage::{BOUND, POOL, Stage},
 };
 
-/// An image with the program under test in it.
+/// An image with the program under test in it, for the node of our own cluster. On another one `WORKER_TEST_PULL_IMAGE` names it.
 const IMAGE: &str = "worker-test/pull:1";
 
 #[test]
 fn an_init_container_brings_the_code_and_nothing_is_left() {
-    image::load(PROGRAM, IMAGE);
+    let image = std::env::var("WORKER_TEST_PULL_IMAGE").unwrap_or_else(|_| {
+        image::load(PROGRAM, IMAGE);
+        IMAGE.to_owned()
+    });
     let folder = tempfile::tempdir().expect("there is room");
     let repository = Repository::create(&folder.path().join("code"));
     repository.write("greet.sh", "echo hello out of $(basename $(pwd -P))\n");
@@ -29,7 +32,7 @@ fn an_init_container_brings_the_code_and_nothing_is_left() {
     let run = stage.run_with("sh greet.sh", &json!({}), &steps(&url));
     let absent = format!("http://{server}/absent/.git");
     let lost = stage.run_with("sh greet.sh", &json!({}), &steps(&absent));
-    let worker = stage.worker().with("WORKER_KUBERNETES_PULL_IMAGE", IMAGE);
+    let worker = stage.worker().with("WORKER_KUBERNETES_PULL_IMAGE", image);
     let running = worker.start(&["--pool", POOL]);
     let (ended, message) = stage.wait_for_end(&run, &running);
     assert_eq!(ended, "Completed", "{message} {}", stage.log(&run));
