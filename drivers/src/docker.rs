@@ -23,6 +23,7 @@ use worker_config::{DriverKind, policy::Policy};
 
 use crate::{
     driver::{Driver, DriverError, Health, JobEvent, LogStream, Owned, Recovered, Submitted},
+    examination::{Examination, Finding},
     job::{Handle, Job, LogCursor, Owner, RunKey, StopRequest},
     plan::Plan as AnyPlan,
 };
@@ -37,6 +38,7 @@ pub use state::container;
 mod act;
 mod connection;
 mod error;
+mod examine;
 mod image;
 mod keep;
 mod kwargs;
@@ -260,6 +262,10 @@ impl Driver for DockerDriver {
     async fn list_owned(&self, owner: &Owner) -> Result<Vec<Owned>, DriverError> {
         self.shared.know(owner);
         act::list_owned(&self.shared, owner).await
+    }
+
+    async fn examine(&self, examination: Examination<'_>) -> Vec<Finding> {
+        examine::examine(&self.shared, examination).await
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use worker_config::{DriverKind, policy::Policy};
 
 use crate::{
+    examination::{Examination, Finding},
     job::{Handle, Job, LogCursor, LogLine, Outcome, Owner, Phase, RunKey, StopRequest},
     plan::Plan,
 };
@@ -96,6 +97,10 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// # Errors
     /// Only [`DriverError::Unavailable`]; an incomplete list is never an answer.
     async fn list_owned(&self, owner: &Owner) -> Result<Vec<Owned>, DriverError>;
+
+    /// Looks at the engine as an operator would: whether it answers, which it is, what this worker may do there. Asked by a person's command,
+    /// never by the loop, and changes nothing. What could not be found out is a finding, too.
+    async fn examine(&self, examination: Examination<'_>) -> Vec<Finding>;
 }
 
 /// The lines of one job.

@@ -23,6 +23,7 @@ use worker_config::{DriverKind, policy::Policy};
 use self::engine::{Call, State};
 use crate::{
     driver::{Driver, DriverError, Health, JobEvent, LogStream, Owned, Recovered, Submitted},
+    examination::{Examination, Finding},
     job::{
         Environment, Handle, Job, LogCursor, LogLine, Outcome, OutputStream, Owner, Phase, Program,
         RunKey, StopRequest,
@@ -427,6 +428,13 @@ impl Driver for FakeDriver {
             progress.entry(job.handle.key).or_insert(Progress::Known);
         }
         Ok(jobs)
+    }
+
+    async fn examine(&self, _: Examination<'_>) -> Vec<Finding> {
+        vec![match &*self.engine.inner.health.borrow() {
+            Health::Up => Finding::ok("fake engine", "it takes work"),
+            Health::Down { reason } => Finding::problem("fake engine", reason.clone()),
+        }]
     }
 }
 

@@ -21,6 +21,7 @@ use worker_config::{DriverKind, policy::Policy};
 
 use crate::{
     driver::{Driver, DriverError, Health, JobEvent, LogStream, Owned, Recovered, Submitted},
+    examination::{Examination, Finding},
     job::{Handle, Job, LogCursor, Outcome, Owner, RunKey, StopRequest},
     plan::Plan as AnyPlan,
 };
@@ -36,6 +37,7 @@ mod act;
 mod connection;
 mod environment;
 mod error;
+mod examine;
 mod keep;
 mod log_text;
 mod logs;
@@ -247,6 +249,10 @@ impl Driver for KubernetesDriver {
     async fn list_owned(&self, owner: &Owner) -> Result<Vec<Owned>, DriverError> {
         self.shared.know(owner);
         act::list_owned(&self.shared, owner).await
+    }
+
+    async fn examine(&self, examination: Examination<'_>) -> Vec<Finding> {
+        examine::examine(&self.shared, examination).await
     }
 }
 

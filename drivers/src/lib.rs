@@ -8,6 +8,7 @@ pub mod command_line;
 pub mod conformance;
 pub mod docker;
 pub mod driver;
+pub mod examination;
 #[cfg(any(test, feature = "conformance"))]
 pub mod fake;
 mod fields;
@@ -18,6 +19,7 @@ pub mod plan;
 pub mod subprocess;
 
 pub use driver::{Driver, DriverError, Health, JobEvent, LogStream, Owned, Recovered, Submitted};
+pub use examination::{Examination, Finding, Verdict};
 pub use job::{
     Environment, Handle, Intent, Job, LogCursor, LogLine, Outcome, OutputStream, Owner, Phase,
     Program, RunKey, StopRequest,

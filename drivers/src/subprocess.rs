@@ -24,6 +24,7 @@ use self::{
 };
 use crate::{
     driver::{Driver, DriverError, Health, JobEvent, LogStream, Owned, Recovered, Submitted},
+    examination::{Examination, Finding},
     job::{Environment, Handle, Job, LogCursor, Owner, RunKey, StopRequest},
     plan::Plan as AnyPlan,
 };
@@ -34,6 +35,7 @@ pub use shim::run_if_shim;
 
 mod act;
 mod cgroup;
+mod examine;
 mod jobs_dir;
 mod logs;
 mod options;
@@ -215,6 +217,10 @@ impl Driver for SubprocessDriver {
         let owner = owner.clone();
         self.blocking(move |shared| act::list_owned(shared, &owner))
             .await
+    }
+
+    async fn examine(&self, _: Examination<'_>) -> Vec<Finding> {
+        examine::examine(&self.shared).await
     }
 }
 

@@ -6,6 +6,8 @@ mod beside;
 #[path = "../live/matrix/compare.rs"]
 mod compare;
 mod endings;
+#[path = "../live/expected.rs"]
+mod expected;
 mod flow_image;
 mod gate;
 mod helper;
@@ -13,6 +15,7 @@ mod kills;
 mod left_behind;
 mod outages;
 mod own_engine;
+mod pages;
 mod prefect;
 mod pulled;
 mod secrets;

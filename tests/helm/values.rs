@@ -86,6 +86,8 @@ fn a_pool_that_exists_gets_the_template_unless_it_is_only_for_a_new_one() {
     };
     assert!(template("always").contains("WORKER_SYNC_BASE_JOB_TEMPLATE"));
     assert!(!template("ifAbsent").contains("WORKER_SYNC_BASE_JOB_TEMPLATE"));
+    assert!(template("ifAbsent").contains("--base-job-template"));
+    assert!(!template("never").contains("--base-job-template"));
 }
 
 #[test]

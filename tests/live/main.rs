@@ -5,6 +5,7 @@
 mod column;
 mod matrix;
 mod official;
+mod pages;
 mod servers;
 mod skew;
 mod story;

@@ -100,7 +100,7 @@ fn each_number_is_explained_and_each_that_is_explained_or_used_exists() {
     for file in [
         "docs/operations.md",
         "deploy/helm/worker/files/alerts.yaml",
-        "deploy/grafana/worker.json",
+        "deploy/helm/worker/files/dashboard.json",
     ] {
         let named = names_in(&read(file));
         let unknown: Vec<&String> = named.difference(&exposed).collect();
@@ -132,7 +132,7 @@ fn alerts() -> Vec<String> {
 /// The queries of the dashboard, with its variables at "all" and its interval at what a scrape every second makes of it.
 fn queries() -> Vec<String> {
     let dashboard: Value =
-        serde_json::from_str(&read("deploy/grafana/worker.json")).expect("it is JSON");
+        serde_json::from_str(&read("deploy/helm/worker/files/dashboard.json")).expect("it is JSON");
     let panels = dashboard["panels"].as_array().expect("it has panels");
     let targets = panels
         .iter()

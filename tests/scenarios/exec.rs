@@ -72,3 +72,17 @@ fn a_directory_without_a_manifest_is_named() {
     assert!(finished.stderr.contains("prefect.yaml"), "{finished}");
     assert!(finished.stderr.contains(&empty), "{finished}");
 }
+
+#[test]
+fn a_deployment_that_is_meant_for_containers_is_said_to_run_without_one() {
+    let program = Program::new(PROGRAM);
+    let place = program.directory("project");
+    let manifest = "name: p\ndeployments:\n  - name: d\n    work_pool:\n      name: docker-pool\n      job_variables:\n        image: flows:1\n        command: echo hello\n";
+    std::fs::write(place.join("prefect.yaml"), manifest).expect("a fresh directory");
+    let finished = program
+        .run(&["exec", &place.display().to_string()])
+        .expect_code(0);
+    for said in ["not in a container", "flows:1", "worker --pool docker-pool"] {
+        assert!(finished.stderr.contains(said), "no {said}: {finished}");
+    }
+}

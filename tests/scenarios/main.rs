@@ -1,7 +1,9 @@
 //! The program as its user meets it: on loopback, without Python, without Docker.
 
 mod cancel;
+mod changing;
 mod crash;
+mod doctor;
 mod exec;
 mod faults;
 mod operating;
@@ -9,6 +11,7 @@ mod outage;
 mod pull;
 mod scene;
 mod secrets;
+mod several;
 mod sockets;
 mod stage;
 mod together;

@@ -24,12 +24,16 @@ pub fn root() -> PathBuf {
 /// When there is no such example or it cannot be copied.
 pub fn copy_of_example(name: &str, into: &Path) -> PathBuf {
     let copy = into.join(name);
-    copy_tree(&root().join("examples").join(name), &copy);
+    copy_of(&root().join("examples").join(name), &copy);
     copy
 }
 
-/// Copies what git would keep: hidden directories are what a run left behind.
-fn copy_tree(from: &Path, to: &Path) {
+/// Copies what git would keep of a directory: hidden directories are what a run left behind.
+///
+/// # Panics
+///
+/// When it is not there or cannot be copied.
+pub fn copy_of(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory can be made in the test's own directory");
     let entries = fs::read_dir(from)
         .unwrap_or_else(|error| panic!("cannot list {}: {error}", from.display()));
@@ -40,7 +44,7 @@ fn copy_tree(from: &Path, to: &Path) {
             fs::copy(&source, &target)
                 .unwrap_or_else(|error| panic!("cannot copy {}: {error}", source.display()));
         } else if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            copy_tree(&source, &target);
+            copy_of(&source, &target);
         }
     }
 }

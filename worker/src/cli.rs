@@ -4,14 +4,17 @@ mod args;
 mod cancel;
 mod context;
 mod credentials;
+mod crew;
 mod doctor;
 mod exec;
 mod follow;
 mod logs;
 mod out;
+mod pause;
 mod pool;
 mod ps;
 mod pull;
+mod reference;
 mod render;
 mod run;
 mod serve;
@@ -96,15 +99,35 @@ async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
         Some(Command::Logs(args)) => logs::logs(context(&start_args)?, out, args).await,
         Some(Command::Cancel(args)) => cancel::cancel(context(&start_args)?, out, args).await,
         Some(Command::Pool(command)) => pool::pool(context(&start_args)?, out, command).await,
+        Some(Command::Pause(args)) => pause::pause(&context(&start_args)?, out, &args),
+        Some(Command::Resume(args)) => pause::resume(&context(&start_args)?, out, &args),
         Some(Command::Pull(args)) => pull::pull(context(&start_args)?, out, args).await,
         Some(Command::Render(args)) => render::render(context(&start_args)?, out, args).await,
-        Some(Command::Doctor(DoctorArgs { pool, python })) => {
+        Some(Command::Completions { shell }) => {
+            reference::completions(shell);
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Man { into }) => reference::manual(&into).map(|()| ExitCode::SUCCESS),
+        Some(Command::Reference { page }) => {
+            reference::page(page);
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Doctor(args)) => {
+            let DoctorArgs {
+                pool,
+                kind,
+                image,
+                unit,
+                python,
+            } = args;
             let args = StartArgs {
-                pool: pool.or_else(|| start_args.pool.clone()),
+                pool: pool.map_or_else(|| start_args.pool.clone(), |pool| vec![pool]),
+                kind: kind.map_or_else(|| start_args.kind.clone(), |kind| vec![kind]),
                 python: python.or_else(|| start_args.python.clone()),
                 ..start_args
             };
-            doctor::doctor(context(&args)?, out).await
+            let asked = doctor::Asked { image, unit };
+            doctor::doctor(context::flags(&global, &args), out, asked).await
         }
     }
 }

@@ -38,6 +38,14 @@ pub(super) async fn credentials(
     of_configuration(shared, registry).await
 }
 
+/// The credentials with which an image would be pulled that no job speaks of.
+pub(super) async fn of_image(
+    shared: &Arc<Shared>,
+    image: &str,
+) -> Result<Option<DockerCredentials>, DriverError> {
+    of_configuration(shared, image::registry(image)).await
+}
+
 fn of_job(given: &RegistryCredentials) -> DockerCredentials {
     DockerCredentials {
         username: Some(given.username.clone()),

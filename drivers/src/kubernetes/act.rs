@@ -343,10 +343,7 @@ pub(super) async fn delete(
     key: RunKey,
     grace: Duration,
 ) -> Result<(), DriverError> {
-    // Grace of none would have the cluster forget pods that still run.
-    let seconds = u32::try_from(grace.as_millis().div_ceil(1000))
-        .unwrap_or(u32::MAX)
-        .max(1);
+    let pods = place.look_at_pods(key).await?;
     let parameters = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Foreground),
         ..DeleteParams::default()
@@ -361,27 +358,39 @@ pub(super) async fn delete(
         Err(error) if error::is_missing(&error) || error::is_conflict(&error) => return Ok(()),
         Err(error) => return Err(error::unavailable(&error)),
     }
+    // The pods with nothing between. From here on the cluster deletes them as well, with the grace of their own, and the first grace holds: nobody can
+    // make it longer, and a kubelet before 1.22 not even shorter.
+    let live = pods.iter().filter(|pod| !pod.has_ended());
+    let deletions = live.map(|pod| delete_pod(shared, place, pod, grace));
+    future::try_join_all(deletions).await.map(drop)
+}
+
+async fn delete_pod(
+    shared: &Shared,
+    place: &Place,
+    pod: &PodSeen,
+    grace: Duration,
+) -> Result<(), DriverError> {
+    // Grace of none would have the cluster forget pods that still run.
+    let seconds = u32::try_from(grace.as_millis().div_ceil(1000))
+        .unwrap_or(u32::MAX)
+        .max(1);
     let parameters = DeleteParams {
         grace_period_seconds: Some(seconds),
         ..DeleteParams::default()
     };
-    let pods = place.look_at_pods(key).await?;
-    let api = place.pods();
-    let deletions = pods.iter().filter(|pod| !pod.has_ended()).map(async |pod| {
-        match bounded(api.delete(&pod.name, &parameters)).await {
-            Ok(_) => Ok(()),
-            Err(error) if error::is_missing(&error) || error::is_conflict(&error) => Ok(()),
-            Err(error) if error::is_forbidden(&error) => {
-                shared.complain_once(
-                    "pods/delete",
-                    "this worker may not delete pods, so they end within their own terminationGracePeriodSeconds",
-                );
-                Ok(())
-            }
-            Err(error) => Err(error::unavailable(&error)),
+    match bounded(place.pods().delete(&pod.name, &parameters)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error::is_missing(&error) || error::is_conflict(&error) => Ok(()),
+        Err(error) if error::is_forbidden(&error) => {
+            shared.complain_once(
+                "pods/delete",
+                "this worker may not delete pods, so they end within their own terminationGracePeriodSeconds",
+            );
+            Ok(())
         }
-    });
-    future::try_join_all(deletions).await.map(drop)
+        Err(error) => Err(error::unavailable(&error)),
+    }
 }
 
 /// Everything of an owner.

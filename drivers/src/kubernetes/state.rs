@@ -56,7 +56,10 @@ enum JobEnd {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum EndedByUs {
     /// We were asked to.
-    Asked,
+    Asked {
+        /// Whether it was seen to have begun by then.
+        had_begun: bool,
+    },
     /// It took too long, to start or altogether.
     GivenUp(Outcome),
 }
@@ -190,14 +193,20 @@ pub(super) fn gone(last: &[PodSeen], by_us: Option<&EndedByUs>, had_ended: bool)
     let code = newest.and_then(PodSeen::code);
     match by_us {
         Some(EndedByUs::GivenUp(outcome)) => outcome.clone(),
-        // What never ran was ended by the very asking.
-        Some(EndedByUs::Asked) => code.map_or(
-            Outcome::Signalled {
+        Some(EndedByUs::Asked { had_begun }) => match code {
+            Some(code) => by_code(code, true),
+            None if *had_begun || newest.is_some_and(|pod| pod.main != Main::NotYet) => {
+                Outcome::Lost {
+                    reason: "it was asked to end and did, but Kubernetes did not record how"
+                        .to_owned(),
+                }
+            }
+            // What never ran was ended by the very asking.
+            None => Outcome::Signalled {
                 signal: 15,
                 by_us: true,
             },
-            |code| by_code(code, true),
-        ),
+        },
         None => match (newest.and_then(PodSeen::why_ended), code) {
             (_, Some(code)) if had_ended => by_code(code, false),
             (Some(why), _) => Outcome::Lost {
@@ -290,7 +299,7 @@ fn of_pod(job: &JobSeen, pod: &PodSeen, by_us: Option<&EndedByUs>) -> Phase {
             "{}; its Job may start another",
             pod.why_ended().unwrap_or_default()
         ))),
-        Main::Ended { .. } | Main::Running => Phase::Running,
+        Main::Ended { .. } | Main::Running | Main::Unrecorded => Phase::Running,
         Main::NotYet => Phase::Pending(pod.why_waiting()),
     }
 }
@@ -338,11 +347,17 @@ fn pod_outcome(pod: &PodSeen, by_us: bool) -> Outcome {
             _ => by_code(*code, by_us),
         },
         _ => match (pod.why_ended(), by_us) {
-            (_, true) => gone(&[], Some(&EndedByUs::Asked), true),
+            (_, true) => {
+                let by_us = EndedByUs::Asked { had_begun: false };
+                gone(std::slice::from_ref(pod), Some(&by_us), true)
+            }
             (Some(why), false) if pod.placed.is_some() => Outcome::Lost { reason: why },
             (Some(why), false) => Outcome::NeverStarted { reason: why },
+            (None, false) if pod.failed_init().is_some() => Outcome::NeverStarted {
+                reason: pod.failed_init().unwrap_or_default().to_owned(),
+            },
             (None, false) => Outcome::Lost {
-                reason: "its pod ended, and Kubernetes does not say how".to_owned(),
+                reason: "its pod ended, and Kubernetes did not record how".to_owned(),
             },
         },
     }

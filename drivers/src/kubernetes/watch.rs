@@ -97,6 +97,7 @@ pub(super) fn events(shared: Arc<Shared>, owner: &Owner) -> BoxStream<'static, J
         scopes: Vec::new(),
         next_scope: 0,
         queue: VecDeque::new(),
+        early: Vec::new(),
         is_lost: true,
         has_begun: false,
         tick_at: Instant::now(),
@@ -119,6 +120,8 @@ struct Events {
     scopes: Vec<Scope>,
     next_scope: u64,
     queue: VecDeque<JobEvent>,
+    /// Ends of jobs that were gone before there was a snapshot. It has them no more, and nothing is told before it.
+    early: Vec<JobEvent>,
     /// Whether events may have been missed since the last snapshot.
     is_lost: bool,
     /// Whether there has been one.
@@ -404,6 +407,7 @@ impl Events {
         drop(known);
         // What changed on the way is told by the snapshot, but for what is gone.
         self.queue.push_back(JobEvent::Snapshot(owned));
+        self.queue.extend(self.early.drain(..));
     }
 
     /// Tells what is new about a job.
@@ -416,6 +420,7 @@ impl Events {
         let Some(news) = self.store.look(key, by_us.as_ref(), Timestamp::now()) else {
             return;
         };
+        let is_gone = news.gone.is_some();
         if let Some(outcome) = news.gone {
             lock(&self.shared.ends).insert(key, outcome);
             self.told.insert(key);
@@ -423,9 +428,13 @@ impl Events {
         // Who reads its output may be waiting for this. Nobody may be.
         self.shared.notices.send(key).ok();
         if let Some(phase) = news.phase {
+            let has_ended = matches!(phase, Phase::Exited(_));
+            let event = JobEvent::Changed { key, phase };
             // What the next snapshot has need not be told before it, but ends may not be in it.
-            if !self.is_lost || (self.has_begun && matches!(phase, Phase::Exited(_))) {
-                self.queue.push_back(JobEvent::Changed { key, phase });
+            if !self.is_lost || (self.has_begun && has_ended) {
+                self.queue.push_back(event);
+            } else if is_gone {
+                self.early.push(event);
             }
         }
     }

@@ -67,6 +67,12 @@ impl Delegated {
         Ok(delegated.with_memory_accounted())
     }
 
+    /// Whether the kernel counts what each job's group has of memory, and says when it ended a process for lack of it.
+    pub(super) fn accounts_memory(&self) -> bool {
+        fs::read_to_string(self.parent.join("cgroup.subtree_control"))
+            .is_ok_and(|controllers| controllers.split_whitespace().any(|it| it == "memory"))
+    }
+
     pub(super) fn group(&self, key: RunKey) -> JobGroup {
         JobGroup {
             path: self.parent.join(format!("worker-job-{key}")),

@@ -75,7 +75,11 @@ pub(super) fn look_up(plan: &Plan) -> Result<(PathBuf, Vec<String>), DriverError
 }
 
 /// Looks a program up as a shell would that runs in `directory`.
-fn find_program(name: &str, search_path: &str, directory: &Path) -> Result<PathBuf, DriverError> {
+pub(super) fn find_program(
+    name: &str,
+    search_path: &str,
+    directory: &Path,
+) -> Result<PathBuf, DriverError> {
     let not_executable = |path: &Path| DriverError::Invalid {
         field: format!("program {}", path.display()),
         reason: "it is not an executable file".to_owned(),

@@ -9,6 +9,7 @@ pub mod error;
 pub mod retry;
 pub mod types;
 
+mod clock;
 mod csrf;
 mod request;
 mod routes;

@@ -20,12 +20,15 @@ use crate::{
     heartbeat::PoolError,
     parts::WorkerError,
     state_dir::StateDirError,
+    status::ListenError,
 };
 
 /// The settings of one command.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
+    /// What they were read from.
+    sources: Sources,
 }
 
 /// The API of one command.
@@ -56,14 +59,12 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     let misconfigured = error.is::<ConfigErrors>()
         || error.is::<Misconfigured>()
         || error.is::<StateDirError>()
+        || error.is::<ListenError>()
         || matches!(
             error.downcast_ref(),
             Some(PoolError::Missing(_) | PoolError::WrongType { .. })
         )
-        || matches!(
-            error.downcast_ref(),
-            Some(WorkerError::Pool(_) | WorkerError::Status { .. })
-        );
+        || matches!(error.downcast_ref(), Some(WorkerError::Pool(_)));
     if misconfigured {
         ExitCode::from(CONFIGURATION)
     } else if error.is::<Usage>() {
@@ -77,9 +78,18 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 impl Context {
     pub(crate) fn load(flags: Flags) -> anyhow::Result<Self> {
+        Self::load_with(flags, BTreeMap::new())
+    }
+
+    /// The same with variables beside those of this process, and before them.
+    pub(crate) fn load_with(
+        flags: Flags,
+        variables: BTreeMap<String, String>,
+    ) -> anyhow::Result<Self> {
         let mut environment: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
+        environment.extend(variables);
         credentials::add(&mut environment)?;
         let sources = Sources {
             flags,
@@ -89,7 +99,12 @@ impl Context {
             environment,
         };
         let settings = settings::load(&sources)?;
-        Ok(Self { settings })
+        Ok(Self { settings, sources })
+    }
+
+    /// Reads the settings again. Files may have changed; flags and environment are what this process was begun with.
+    pub(crate) fn again(&self) -> anyhow::Result<Settings> {
+        Ok(settings::load(&self.sources)?)
     }
 
     /// The configured API, or the embedded one.
@@ -154,7 +169,7 @@ impl Api {
         match (found.next(), found.next()) {
             (Some(one), None) => Ok(one),
             (Some(_), Some(_)) => {
-                Err(Usage(format!("more than one flow run is meant by '{text}'; give more of the id")).into())
+                Err(Usage(format!("more than one flow run is meant by '{text}'; give more of the id, or its name")).into())
             }
             (None, _) => {
                 Err(Usage(format!("no flow run among the latest 200 is meant by '{text}'; `worker ps --all` lists them")).into())
@@ -202,13 +217,13 @@ pub(crate) fn flags(global: &Global, start: &StartArgs) -> Flags {
     } = start.clone();
     let either = |yes: bool, no: bool| (yes || no).then_some(yes);
     Flags {
-        pool,
+        pools: pool,
         name,
         work_queues: work_queue,
-        kind,
+        kinds: kind,
         prefetch_seconds,
         run_once: either(run_once, no_run_once),
-        limit,
+        limits: limit,
         with_healthcheck: either(with_healthcheck, no_with_healthcheck),
         base_job_template,
         create_pool_if_not_found: either(create_pool_if_not_found, no_create_pool_if_not_found),

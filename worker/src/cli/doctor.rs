@@ -1,209 +1,126 @@
-//! `worker doctor`: everything a flow run needs here, looked at one by one.
+//! `worker doctor`: everything a flow run needs here, looked at one by one, and what to do where it is not as it should be.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+mod api;
+mod machine;
+mod unit;
 
-use serde::Serialize;
+use std::process::ExitCode;
 
-use worker_api::Client;
-use worker_config::{DriverKind, template::BaseJobTemplate};
+use serde_json::Value;
 
-use super::{context::Context, out::Out};
+use worker_config::{DriverKind, Secret, settings::Flags};
+use worker_drivers::{Examination, Finding, Verdict};
+
+use super::{context::Context, out::Out, pool, start};
 use crate::telemetry::chain;
 
-/// How long a Python may take to say which Prefect it has. Importing it cold takes seconds.
-const PYTHON_LIMIT: Duration = Duration::from_mins(1);
-
-/// What one look found.
-#[derive(Debug, Serialize)]
-struct Finding {
-    what: &'static str,
-    verdict: Verdict,
-    detail: String,
+/// What is looked at only when somebody asks for it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// An image, at its registry.
+    pub(crate) image: Option<String>,
+    /// A systemd unit.
+    pub(crate) unit: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Good,
-    /// Flow runs of some sort will not work, or not as well as they could.
-    Doubtful,
-    /// Flow runs will not work.
-    Bad,
+/// What is known of the pool after a look at the API.
+#[derive(Debug, Default)]
+struct Pool {
+    kind: Option<DriverKind>,
+    template: Option<Value>,
 }
 
-pub(crate) async fn doctor(context: Context, out: Out) -> anyhow::Result<ExitCode> {
+pub(crate) async fn doctor(mut flags: Flags, out: Out, asked: Asked) -> anyhow::Result<ExitCode> {
+    let version = format!("{}, for Prefect 3", env!("CARGO_PKG_VERSION"));
+    let mut findings = vec![Finding::ok("worker", version)];
+    let unit = asked.unit.as_deref().map(unit::read);
+    let mut context = match &unit {
+        Some(Ok(unit)) => {
+            // What the unit's worker would be told.
+            if flags.pools.is_empty() {
+                flags.pools.extend(unit.pool());
+            }
+            Context::load_with(flags, unit.environment())?
+        }
+        _ => Context::load(flags)?,
+    };
     let settings = &context.settings;
-    let mut findings = vec![good("settings", "understood".to_owned())];
-    findings.extend(
-        settings
-            .notices
-            .iter()
-            .map(|notice| doubtful("settings", notice.clone())),
-    );
-    findings.push(state_dir(&settings.worker.state_dir));
-    match context.api(None).await {
-        Err(error) => findings.push(bad("API", chain(error.as_ref()))),
+    findings.extend(machine::settings(&settings.notices));
+    findings.extend(machine::directories(settings));
+    findings.extend(machine::paused(&settings.worker.state_dir));
+    let known = match context.api(None).await {
+        Err(error) => {
+            findings.push(Finding::problem("API", chain(error.as_ref())));
+            Pool::default()
+        }
         Ok(api) => {
-            findings.push(reach(&api.client).await);
-            match &settings.worker.pool {
-                Some(pool) => findings.push(pool_of(&api.client, pool).await),
-                None => findings.push(good(
-                    "work pool",
-                    "none given; --pool NAME looks at one".to_owned(),
-                )),
+            let (found, known) = api::look(&api, settings.worker.pool.as_deref()).await;
+            findings.extend(found);
+            if let Some(embedded) = &api.embedded {
+                let url = embedded.url.as_str().trim_end_matches('/');
+                let url = Secret::new(url);
+                let environment = &mut context.settings.job_environment;
+                environment.insert("PREFECT_API_URL".to_owned(), url);
             }
             api.end().await;
+            known
         }
+    };
+    let guessed = || DriverKind::guess_from_name(context.settings.worker.pool.as_deref()?);
+    let kind = known.kind.or(context.settings.worker.kind).or_else(guessed);
+    match kind {
+        Some(kind) => {
+            let template = known
+                .template
+                .unwrap_or_else(|| pool::default_template(kind));
+            findings.extend(engine(&context, kind, &template, asked.image.as_deref()).await);
+        }
+        None => findings.push(Finding::ok(
+            "engine",
+            "not looked at; --pool NAME or --type TYPE says which",
+        )),
     }
-    findings.push(python(settings.process.python.as_deref()).await);
-    let sick = findings
-        .iter()
-        .any(|finding| finding.verdict == Verdict::Bad);
-    for finding in &findings {
+    match unit {
+        None => {}
+        Some(Ok(unit)) => {
+            // They are the unit's affair, and not those of whoever asks.
+            findings.retain(|finding| finding.what != "cgroups");
+            findings.extend(unit.judge(kind));
+        }
+        Some(Err(reason)) => findings.push(Finding::problem("unit", reason)),
+    }
+    Ok(tell(&findings, out))
+}
+
+/// Shows the findings, and gives the exit code that says the same.
+fn tell(findings: &[Finding], out: Out) -> ExitCode {
+    for finding in findings {
         out.json(finding);
-        let mark = match finding.verdict {
-            Verdict::Good => "ok  ",
-            Verdict::Doubtful => "note",
-            Verdict::Bad => "BAD ",
-        };
-        out.say(&format!("{mark}  {:10} {}", finding.what, finding.detail));
+        out.finding(finding);
     }
-    Ok(if sick {
+    let worst = findings.iter().map(|finding| finding.verdict).max();
+    if worst == Some(Verdict::Problem) {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
-    })
-}
-
-fn state_dir(path: &Path) -> Finding {
-    let probe = path.join(format!("doctor-{}", std::process::id()));
-    let written = std::fs::create_dir_all(path).and_then(|()| std::fs::write(&probe, b"x"));
-    drop(std::fs::remove_file(&probe));
-    match written {
-        Ok(()) => good("state", format!("{} can be written", path.display())),
-        Err(error) => bad(
-            "state",
-            format!(
-                "{} cannot be written: {error}; choose another with --state-dir",
-                path.display()
-            ),
-        ),
     }
 }
 
-async fn reach(client: &Client) -> Finding {
-    let client = client.with_retries(0);
-    match client.read_version().await {
-        Ok(version) => good(
-            "API",
-            format!("{} answers, version {version}", client.base_url()),
-        ),
-        // Prefect Cloud has no version to show to workers; a list of pools needs the same credentials.
-        Err(_) => match client.list_work_pools().await {
-            Ok(pools) => good(
-                "API",
-                format!(
-                    "{} answers, {} work pool(s)",
-                    client.base_url(),
-                    pools.len()
-                ),
-            ),
-            Err(error) => bad("API", chain(&error)),
-        },
-    }
-}
-
-async fn pool_of(client: &Client, name: &str) -> Finding {
-    let what = "work pool";
-    let pool = match client.with_retries(0).read_work_pool(name).await {
-        Ok(pool) => pool,
-        Err(error) if error.is_not_found() => {
-            return doubtful(
-                what,
-                format!("'{name}' does not exist; a worker creates it"),
-            );
-        }
-        Err(error) => return bad(what, chain(&error)),
+/// What the driver of the pool's type has to say of its engine.
+async fn engine(
+    context: &Context,
+    kind: DriverKind,
+    template: &Value,
+    image: Option<&str>,
+) -> Vec<Finding> {
+    let jobs = std::env::temp_dir().join(format!("worker-doctor-{}", std::process::id()));
+    let own = start::own_environment();
+    let driver = start::driver(kind, &context.settings, jobs.clone(), own).await;
+    let findings = match driver {
+        Ok(driver) => driver.examine(Examination { template, image }).await,
+        Err(error) => vec![Finding::problem("engine", chain(error.as_ref()))],
     };
-    if pool.kind.parse::<DriverKind>().is_err() {
-        return bad(
-            what,
-            format!(
-                "'{name}' is of type '{}', which this worker does not serve",
-                pool.kind
-            ),
-        );
-    }
-    match BaseJobTemplate::parse(&pool.base_job_template) {
-        Err(error) => bad(what, format!("'{name}': {}", chain(&error))),
-        Ok(template) => match template.unknown_placeholders().as_slice() {
-            [] => good(what, format!("'{name}' is of type '{}'", pool.kind)),
-            unknown => doubtful(
-                what,
-                format!(
-                    "'{name}': its template uses {}, which are not among its variables",
-                    unknown.join(", ")
-                ),
-            ),
-        },
-    }
-}
-
-/// Asks the Python that flows would run on for its Prefect. Plain commands do without.
-async fn python(configured: Option<&Path>) -> Finding {
-    let what = "Python";
-    let program = configured.map_or_else(|| "python3".into(), Path::to_path_buf);
-    let asked = tokio::process::Command::new(&program)
-        .args(["-c", "import prefect; print(prefect.__version__)"])
-        .kill_on_drop(true)
-        .output();
-    let found = match tokio::time::timeout(PYTHON_LIMIT, asked).await {
-        Err(_) => return doubtful(what, format!("{} does not answer", program.display())),
-        Ok(Err(error)) => {
-            return doubtful(
-                what,
-                format!("{}: {error}; Python flows need one", program.display()),
-            );
-        }
-        Ok(Ok(found)) => found,
-    };
-    let said = String::from_utf8_lossy(&found.stdout);
-    if found.status.success() {
-        good(
-            what,
-            format!("{} has Prefect {}", program.display(), said.trim()),
-        )
-    } else {
-        doubtful(
-            what,
-            format!(
-                "{} has no prefect package; Python flows need it: activate its environment, or give --python",
-                program.display()
-            ),
-        )
-    }
-}
-
-fn good(what: &'static str, detail: String) -> Finding {
-    Finding {
-        what,
-        verdict: Verdict::Good,
-        detail,
-    }
-}
-
-fn doubtful(what: &'static str, detail: String) -> Finding {
-    Finding {
-        what,
-        verdict: Verdict::Doubtful,
-        detail,
-    }
-}
-
-fn bad(what: &'static str, detail: String) -> Finding {
-    Finding {
-        what,
-        verdict: Verdict::Bad,
-        detail,
-    }
+    // Only one of them makes it.
+    drop(std::fs::remove_dir_all(jobs));
+    findings
 }

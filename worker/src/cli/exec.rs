@@ -17,7 +17,7 @@ use worker_api::{
 };
 use worker_config::{
     DriverKind, Secret,
-    manifest::Manifest,
+    manifest::{DeploymentEntry, Manifest},
     settings::{ApiSettings, DiskFloor, Settings},
 };
 use worker_server::{Server, ServerOptions, Storage};
@@ -60,6 +60,9 @@ pub(crate) async fn exec(
     let manifest = Manifest::read(&file)?;
     let entry = deploy::choose(&manifest, &file, args.deployment.as_deref())
         .map_err(|error| Misconfigured(telemetry::chain(&error)))?;
+    if let Some(elsewhere) = elsewhere(entry) {
+        out.notice(&elsewhere);
+    }
     let parameters = key_values(&args.params)?;
     let base = file.parent().map(Path::to_path_buf).unwrap_or_default();
     let home = scratch(&context.settings.worker.state_dir)?;
@@ -107,7 +110,7 @@ pub(crate) async fn exec(
         state_dir,
         wish,
         echo: false,
-        supervisor: None,
+        seat: None,
     };
     let ended = work_and_follow(setup, &client, &flow_run, out).await;
     server.stop().await;
@@ -159,6 +162,23 @@ async fn interrupt(
         }
     }
     std::future::pending().await
+}
+
+/// Says that a deployment is meant for an engine, which `exec` does without.
+fn elsewhere(entry: &DeploymentEntry) -> Option<String> {
+    let pool = entry.work_pool.as_ref()?;
+    let name = pool.name.as_deref().unwrap_or_default();
+    let kind = DriverKind::guess_from_name(name).filter(|kind| *kind != DriverKind::Process);
+    let image = pool.job_variables.get("image").and_then(|it| it.as_str());
+    let without = match (image, kind) {
+        (Some(image), _) => format!("not in a container of its image '{image}'"),
+        (None, Some(kind)) => format!("not by {kind}, as its work pool's name has it"),
+        (None, None) => return None,
+    };
+    Some(format!(
+        "note: `worker exec` runs a deployment as a process of this machine, {without}. A worker of its pool does: worker --pool {}",
+        if name.is_empty() { "NAME" } else { name }
+    ))
 }
 
 fn manifest_file(path: &Path) -> anyhow::Result<PathBuf> {

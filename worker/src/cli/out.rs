@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use worker_api::types::{LogLevel, StateType};
+use worker_drivers::{Finding, Verdict};
 
 /// Where output goes, and in which form.
 #[derive(Clone, Copy, Debug)]
@@ -12,6 +13,8 @@ pub(crate) struct Out {
     /// For programs.
     pub(crate) json: bool,
     colour: bool,
+    /// Whether what is said beside results is lines of the log: then each line of standard error is JSON.
+    log: bool,
 }
 
 // === impl Out ===
@@ -22,7 +25,18 @@ impl Out {
         Self {
             json,
             colour: !json && wanted && std::io::stdout().is_terminal(),
+            log: false,
         }
+    }
+
+    /// The same beside a log, which may be JSON.
+    pub(crate) fn beside_log(self, json: bool) -> Self {
+        Self { log: json, ..self }
+    }
+
+    /// Whether what is said beside results is lines of the log.
+    pub(crate) fn is_log(self) -> bool {
+        self.log
     }
 
     /// A line for people. Programs get none.
@@ -79,9 +93,24 @@ impl Out {
         self.paint(colour, name)
     }
 
+    /// One thing that a look found.
+    pub(crate) fn finding(self, finding: &Finding) {
+        let (word, colour) = match finding.verdict {
+            Verdict::Ok => ("ok", 32),
+            Verdict::Warning => ("warning", 33),
+            Verdict::Problem => ("problem", 31),
+        };
+        let word = self.paint(Some(colour), &format!("{word:8}"));
+        self.say(&format!("{word} {}: {}", finding.what, finding.detail));
+    }
+
     /// What failed, where, and what to do, with every cause once.
     pub(crate) fn error(self, error: &anyhow::Error) {
         let text = crate::telemetry::chain(error.as_ref());
+        if self.log {
+            tracing::error!("{text}");
+            return;
+        }
         let mut stderr = std::io::stderr().lock();
         // Without a standard error there is nobody to tell.
         drop(if self.json {
@@ -93,7 +122,9 @@ impl Out {
 
     /// Something to know, on standard error.
     pub(crate) fn notice(self, text: &str) {
-        if !self.json {
+        if self.log {
+            tracing::info!("{text}");
+        } else if !self.json {
             drop(writeln!(std::io::stderr().lock(), "{text}"));
         }
     }
@@ -104,6 +135,11 @@ impl Out {
             None => text.to_owned(),
         }
     }
+}
+
+/// A result that is the same for people and programs: a script, a page.
+pub(crate) fn write_all(bytes: &[u8]) {
+    drop(std::io::stdout().lock().write_all(bytes));
 }
 
 fn line(text: &str) {

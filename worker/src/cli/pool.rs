@@ -157,7 +157,7 @@ async fn change(
 }
 
 /// The template that a pool of a type begins with.
-fn default_template(kind: DriverKind) -> Value {
+pub(crate) fn default_template(kind: DriverKind) -> Value {
     match kind {
         DriverKind::Process => worker_drivers::subprocess::default_template(),
         DriverKind::Docker => worker_drivers::docker::default_template(),

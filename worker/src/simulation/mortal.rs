@@ -6,8 +6,8 @@ use tokio::sync::watch;
 
 use worker_config::{DriverKind, policy::Policy};
 use worker_drivers::{
-    Driver, DriverError, Handle, Health, Job, JobEvent, LogCursor, LogStream, Owned, Owner, Plan,
-    Recovered, RunKey, StopRequest, Submitted, fake::FakeDriver,
+    Driver, DriverError, Examination, Finding, Handle, Health, Job, JobEvent, LogCursor, LogStream,
+    Owned, Owner, Plan, Recovered, RunKey, StopRequest, Submitted, fake::FakeDriver,
 };
 
 use super::steps::Steps;
@@ -100,5 +100,9 @@ impl Driver for MortalDriver {
     async fn list_owned(&self, owner: &Owner) -> Result<Vec<Owned>, DriverError> {
         self.call("list_owned".to_owned(), self.inner.list_owned(owner))
             .await
+    }
+
+    async fn examine(&self, examination: Examination<'_>) -> Vec<Finding> {
+        self.inner.examine(examination).await
     }
 }

@@ -16,10 +16,17 @@ worker:{{ $image.tag | default .Chart.AppVersion }}
 {{- end -}}
 {{- end -}}
 
+{{/* The ConfigMap that this chart makes of a base job template. */}}
+{{- define "worker.baseJobTemplateMade" -}}
+{{- .Values.worker.config.baseJobTemplate.name | default (printf "%s-base-job-template" (include "worker.fullname" .)) -}}
+{{- end -}}
+
+{{/* The ConfigMap that the worker reads one from. Empty: none. */}}
 {{- define "worker.baseJobTemplate" -}}
 {{- $template := .Values.worker.config.baseJobTemplate -}}
-{{- if $template.configuration -}}
-{{- $template.name | default (printf "%s-base-job-template" (include "worker.fullname" .)) -}}
+{{- if eq $template.sync "never" -}}
+{{- else if $template.configuration -}}
+{{- include "worker.baseJobTemplateMade" . -}}
 {{- else -}}
 {{- $template.existingConfigMapName -}}
 {{- end -}}

@@ -1,0 +1,165 @@
+//! Looks at a cluster as an operator would: whether it answers, which it is, and what this worker may do in the namespaces of its jobs.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::{Api, Client, api::PostParams};
+
+use super::{Shared, error, secret::Keep};
+use crate::examination::{Examination, Finding};
+
+/// What is looked at, in findings.
+const WHAT: &str = "Kubernetes";
+
+/// What a worker does in the namespace of a job: group, resource, verbs, and what goes wrong without.
+const NEEDED: [(&str, &str, &[&str], Need); 5] = [
+    (
+        "batch",
+        "jobs",
+        &["create", "get", "list", "watch", "patch", "delete"],
+        Need::Always,
+    ),
+    (
+        "",
+        "pods",
+        &["get", "list", "watch", "delete"],
+        Need::Always,
+    ),
+    (
+        "",
+        "pods/log",
+        &["get"],
+        Need::For("what jobs write is not seen"),
+    ),
+    (
+        "",
+        "events",
+        &["list"],
+        Need::For("what a pod waits for is not seen"),
+    ),
+    (
+        "",
+        "secrets",
+        &["create", "get", "list", "update", "patch", "delete"],
+        Need::ForCredentials,
+    ),
+];
+
+/// How much a permission is needed.
+#[derive(Clone, Copy, Debug)]
+enum Need {
+    /// No job without it.
+    Always,
+    /// Jobs run, but.
+    For(&'static str),
+    /// No job without it, unless credentials come from elsewhere.
+    ForCredentials,
+}
+
+pub(super) async fn examine(shared: &Shared, examination: Examination<'_>) -> Vec<Finding> {
+    let cluster = shared.home();
+    let version = match cluster.control.apiserver_version().await {
+        Ok(version) => version,
+        Err(error) => {
+            let said = error::message(&error);
+            let detail = format!(
+                "the API at {} does not answer as it should: {said}; see KUBECONFIG, or the service account of the worker's pod",
+                cluster.id
+            );
+            return vec![Finding::problem(WHAT, detail)];
+        }
+    };
+    let detail = format!("{} answers: {}", cluster.id, version.git_version);
+    let mut findings = vec![Finding::ok(WHAT, detail)];
+    let mut namespaces: BTreeSet<String> = cluster.namespaces().into_iter().collect();
+    if let Some(namespace) = examination.variable("namespace") {
+        // Jobs go there, so the one of the kubeconfig does not matter.
+        namespaces = shared.options.namespaces.iter().cloned().collect();
+        namespaces.insert(namespace.to_owned());
+    }
+    let secrets = shared.options.settings.credentials.rest != Keep::Nowhere;
+    for namespace in namespaces {
+        findings.extend(rights(&cluster.control, &namespace, secrets).await);
+    }
+    if let Some(image) = examination.image {
+        let detail = format!("{image} is pulled by nodes, which nobody can ask beforehand");
+        findings.push(Finding::warning("image", detail));
+    }
+    findings
+}
+
+/// What this worker may not do in a namespace, or one finding that it may do everything.
+async fn rights(client: &Client, namespace: &str, secrets: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (group, resource, verbs, need) in NEEDED {
+        if matches!(need, Need::ForCredentials) && !secrets {
+            continue;
+        }
+        let mut missing = Vec::new();
+        for &verb in verbs {
+            match may(client, namespace, (group, resource, verb)).await {
+                Ok(true) => {}
+                Ok(false) => missing.push(verb),
+                Err(error) => {
+                    let said = error::message(&error);
+                    let detail =
+                        format!("cannot ask what this worker may do in '{namespace}': {said}");
+                    return vec![Finding::warning(WHAT, detail)];
+                }
+            }
+        }
+        if !missing.is_empty() {
+            findings.push(lacking(namespace, resource, &missing.join(", "), need));
+        }
+    }
+    if findings.is_empty() {
+        let detail = format!("this worker may do what it needs in namespace '{namespace}'");
+        findings.push(Finding::ok(WHAT, detail));
+    }
+    findings
+}
+
+fn lacking(namespace: &str, resource: &str, verbs: &str, need: Need) -> Finding {
+    let what = format!("namespace '{namespace}': this worker may not {verbs} {resource}");
+    let grant = "the Role of deploy/helm/worker grants it";
+    match need {
+        Need::Always => Finding::problem(WHAT, format!("{what}; {grant}")),
+        Need::For(loss) => Finding::warning(WHAT, format!("{what}, so {loss}; {grant}")),
+        Need::ForCredentials => Finding::problem(
+            WHAT,
+            format!(
+                "{what}; {grant}, or set kubernetes.pass_credentials = false and give jobs their own credentials"
+            ),
+        ),
+    }
+}
+
+async fn may(
+    client: &Client,
+    namespace: &str,
+    (group, resource, verb): (&str, &str, &str),
+) -> Result<bool, kube::Error> {
+    let (resource, subresource) = match resource.split_once('/') {
+        Some((resource, below)) => (resource, Some(below.to_owned())),
+        None => (resource, None),
+    };
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(group.to_owned()),
+                namespace: Some(namespace.to_owned()),
+                resource: Some(resource.to_owned()),
+                subresource,
+                verb: Some(verb.to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let answer = reviews.create(&PostParams::default(), &review).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}

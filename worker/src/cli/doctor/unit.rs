@@ -1,0 +1,293 @@
+//! `worker doctor --unit UNIT`: whether a systemd unit lets its worker do what it promises. What systemd says is read here, and judged purely.
+
+use std::{collections::BTreeMap, fs, process::Command};
+
+use worker_config::DriverKind;
+use worker_drivers::Finding;
+
+/// What is looked at, in findings.
+const WHAT: &str = "unit";
+
+/// What systemd is asked for.
+const PROPERTIES: [&str; 21] = [
+    "ActiveState",
+    "Delegate",
+    "Environment",
+    "EnvironmentFiles",
+    "ExecMainStatus",
+    "ExecStart",
+    "KillMode",
+    "LoadCredential",
+    "LoadState",
+    "NRestarts",
+    "NeedDaemonReload",
+    "PrivateTmp",
+    "Restart",
+    "RestartPreventExitStatus",
+    "Result",
+    "SendSIGKILL",
+    "StateDirectory",
+    "StatusText",
+    "SupplementaryGroups",
+    "Type",
+    "WatchdogUSec",
+];
+
+/// Variables that hold a secret.
+const SECRETS: [&str; 2] = ["PREFECT_API_KEY=", "PREFECT_API_AUTH_STRING="];
+
+/// Where credentials are that a unit loads by name. Only root may look.
+const CREDENTIALS: &str = "/etc/credstore";
+
+/// A unit as systemd has it.
+#[derive(Debug)]
+pub(super) struct Unit {
+    name: String,
+    properties: BTreeMap<String, String>,
+}
+
+/// Asks systemd for a unit. A name without an ending is that of a service.
+///
+/// # Errors
+/// Why it could not be asked, for a person.
+pub(super) fn read(name: &str) -> Result<Unit, String> {
+    let asked = Command::new("systemctl")
+        .args(["show", "--no-pager", "--property", &PROPERTIES.join(",")])
+        .args(["--", name])
+        .output()
+        .map_err(|error| format!("systemctl: {error}; is this a machine with systemd?"))?;
+    if !asked.status.success() {
+        let said = String::from_utf8_lossy(&asked.stderr);
+        return Err(format!("systemctl show {name}: {}", said.trim()));
+    }
+    Ok(Unit::parse(name, &String::from_utf8_lossy(&asked.stdout)))
+}
+
+// === impl Unit ===
+
+impl Unit {
+    fn parse(name: &str, shown: &str) -> Self {
+        let mut properties = BTreeMap::<String, String>::new();
+        for (key, value) in shown.lines().filter_map(|line| line.split_once('=')) {
+            // A list is one line for each of its entries.
+            let all = properties.entry(key.to_owned()).or_default();
+            if !all.is_empty() {
+                all.push(' ');
+            }
+            all.push_str(value);
+        }
+        Self {
+            name: name.to_owned(),
+            properties,
+        }
+    }
+
+    fn get(&self, property: &str) -> &str {
+        self.properties.get(property).map_or("", String::as_str)
+    }
+
+    /// Some systemds (252) only say that there is something.
+    fn loads_credentials(&self) -> bool {
+        !self.get("LoadCredential").is_empty()
+    }
+
+    /// The pool that its command line names.
+    pub(super) fn pool(&self) -> Option<String> {
+        let command = self.get("ExecStart").split("argv[]=").nth(1)?;
+        let command = command.split(" ;").next()?;
+        let words = shlex::split(command)?;
+        let mut words = words.into_iter();
+        while let Some(word) = words.next() {
+            if word == "--pool" || word == "-p" {
+                return words.next();
+            }
+            if let Some(pool) = word.strip_prefix("--pool=") {
+                return Some(pool.to_owned());
+            }
+        }
+        None
+    }
+
+    /// What its worker finds in its environment, as far as whoever asks may read it.
+    pub(super) fn environment(&self) -> BTreeMap<String, String> {
+        let files = self.get("EnvironmentFiles").split(' ');
+        let files = files.filter(|path| path.starts_with('/'));
+        let read = files.filter_map(|path| fs::read_to_string(path).ok());
+        let words = shlex::split(self.get("Environment")).unwrap_or_default();
+        let mut found: BTreeMap<String, String> =
+            words.iter().filter_map(|word| assignment(word)).collect();
+        for text in read {
+            found.extend(text.lines().filter_map(assignment));
+        }
+        let state = self.get("StateDirectory");
+        if !state.is_empty() {
+            found.insert("STATE_DIRECTORY".to_owned(), format!("/var/lib/{state}"));
+        }
+        let credentials = self.loads_credentials();
+        if credentials && fs::read_dir(CREDENTIALS).is_ok() {
+            found.insert("CREDENTIALS_DIRECTORY".to_owned(), CREDENTIALS.to_owned());
+        }
+        found
+    }
+
+    /// What is wrong with it for a worker of that type.
+    pub(super) fn judge(&self, kind: Option<DriverKind>) -> Vec<Finding> {
+        if self.get("LoadState") != "loaded" {
+            let detail = format!(
+                "{} is {}; see deploy/systemd",
+                self.name,
+                self.get("LoadState")
+            );
+            return vec![Finding::problem(WHAT, detail)];
+        }
+        let mut findings = vec![self.state()];
+        findings.extend(self.supervision());
+        findings.extend(self.secrets());
+        match kind {
+            Some(DriverKind::Process) => findings.extend(self.for_processes()),
+            Some(DriverKind::Docker) => findings.extend(self.for_docker()),
+            Some(DriverKind::Kubernetes) | None => {}
+        }
+        findings
+    }
+
+    fn state(&self) -> Finding {
+        let (state, result) = (self.get("ActiveState"), self.get("Result"));
+        let said = match self.get("StatusText") {
+            "" => String::new(),
+            text => format!(": {text}"),
+        };
+        let seen = format!("{} is {state}{said}", self.name);
+        match (state, result) {
+            ("failed", _) => Finding::problem(
+                WHAT,
+                format!(
+                    "{seen} ({result}, exit code {}); `journalctl --unit {}` says why",
+                    self.get("ExecMainStatus"),
+                    self.name
+                ),
+            ),
+            _ if self.get("NeedDaemonReload") == "yes" => {
+                let advice = "its files have changed since; run `systemctl daemon-reload`";
+                Finding::warning(WHAT, format!("{seen}; {advice}"))
+            }
+            _ => Finding::ok(WHAT, format!("{seen}; restarts: {}", self.get("NRestarts"))),
+        }
+    }
+
+    /// Whether systemd hears of the worker, and starts it again.
+    fn supervision(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let kind = self.get("Type");
+        if !kind.starts_with("notify") {
+            findings.push(Finding::warning(
+                WHAT,
+                format!("Type={kind}: it counts as started before its pool was polled, and says nothing of what it does; set Type=notify"),
+            ));
+        }
+        if matches!(self.get("WatchdogUSec"), "0" | "" | "infinity") {
+            findings.push(Finding::warning(
+                WHAT,
+                "no watchdog: a worker whose loop does not turn is not started anew; set WatchdogSec=60",
+            ));
+        }
+        let restart = self.get("Restart");
+        if !["always", "on-failure", "on-abnormal"].contains(&restart) {
+            findings.push(Finding::warning(
+                WHAT,
+                format!("Restart={restart}: a worker that ends stays away; set Restart=always"),
+            ));
+        } else if !self
+            .get("RestartPreventExitStatus")
+            .split(' ')
+            .any(|it| it == "78")
+        {
+            findings.push(Finding::warning(
+                WHAT,
+                "settings that are wrong are tried again for ever; set RestartPreventExitStatus=2 78",
+            ));
+        }
+        findings
+    }
+
+    fn secrets(&self) -> Vec<Finding> {
+        let environment = self.get("Environment");
+        let mut findings = Vec::new();
+        for secret in SECRETS {
+            if environment.contains(secret) {
+                let name = secret.trim_end_matches('=');
+                findings.push(Finding::warning(
+                    WHAT,
+                    format!("{name} is in its Environment, which everybody on this machine may read; set LoadCredential= instead"),
+                ));
+            }
+        }
+        if findings.is_empty() && self.loads_credentials() {
+            findings.push(Finding::ok(
+                WHAT,
+                "the API's key may be a credential of its own (LoadCredential)",
+            ));
+        }
+        findings
+    }
+
+    /// Jobs are processes below the unit, and have to outlive the worker.
+    fn for_processes(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let drop_in = "the drop-in subprocess.conf of deploy/systemd does";
+        let mode = self.get("KillMode");
+        if !["process", "none"].contains(&mode) {
+            findings.push(Finding::problem(
+                WHAT,
+                format!("KillMode={mode}: each restart of the worker ends its jobs; set KillMode=process, as {drop_in}"),
+            ));
+        }
+        if self.get("SendSIGKILL") == "yes" && mode == "process" {
+            findings.push(Finding::warning(
+                WHAT,
+                format!("SendSIGKILL=yes: a stop that takes too long ends jobs, too; set it to no, as {drop_in}"),
+            ));
+        }
+        if self.get("PrivateTmp") == "yes" {
+            findings.push(Finding::warning(
+                WHAT,
+                format!("PrivateTmp=yes: a restart takes /tmp from jobs that run; set it to no, as {drop_in}"),
+            ));
+        }
+        findings.push(if self.get("Delegate") == "yes" {
+            Finding::ok(WHAT, "jobs get cgroups of their own (Delegate=yes)")
+        } else {
+            Finding::warning(
+                WHAT,
+                format!("Delegate=no: jobs get no cgroups of their own, so what one leaves behind is harder to end; set it to yes, as {drop_in}"),
+            )
+        });
+        findings
+    }
+
+    fn for_docker(&self) -> Vec<Finding> {
+        let remote = self.get("Environment").contains("DOCKER_HOST=");
+        let in_group = self.get("SupplementaryGroups").contains("docker");
+        if remote || in_group {
+            return Vec::new();
+        }
+        vec![Finding::warning(
+            WHAT,
+            "its user is not in the group docker, so it reaches this machine's engine only as root; the drop-in docker.conf of deploy/systemd lets it in",
+        )]
+    }
+}
+
+/// A line of a file of variables, or a word of a list of them.
+fn assignment(text: &str) -> Option<(String, String)> {
+    let text = text.trim();
+    if text.starts_with(['#', ';']) {
+        return None;
+    }
+    let (name, value) = text.split_once('=')?;
+    let plain = value.trim().trim_matches(['"', '\'']);
+    Some((name.trim().to_owned(), plain.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

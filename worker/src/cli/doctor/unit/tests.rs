@@ -1,0 +1,150 @@
+use worker_drivers::Verdict;
+
+use super::*;
+
+/// What systemd 252 shows of the unit of `deploy/systemd`.
+const BASE: &str = "\
+ActiveState=active
+Delegate=no
+Environment=
+ExecStart={ path=/usr/bin/worker ; argv[]=/usr/bin/worker --pool my-pool ; ignore_errors=no ; pid=12 ; code=(null) ; status=0/0 }
+KillMode=mixed
+LoadCredential=worker.api-key
+LoadCredential=worker.auth-string
+LoadState=loaded
+NRestarts=0
+NeedDaemonReload=no
+PrivateTmp=yes
+Restart=always
+RestartPreventExitStatus=2 78
+Result=success
+SendSIGKILL=yes
+StatusText=0 flow run(s) held
+Type=notify
+WatchdogUSec=1min
+";
+
+/// What its drop-in for process pools changes.
+const FOR_PROCESSES: [(&str, &str); 4] = [
+    ("KillMode=mixed", "KillMode=process"),
+    ("SendSIGKILL=yes", "SendSIGKILL=no"),
+    ("PrivateTmp=yes", "PrivateTmp=no"),
+    ("Delegate=no", "Delegate=yes"),
+];
+
+fn unit(changes: &[(&str, &str)]) -> Unit {
+    let text = changes
+        .iter()
+        .fold(BASE.to_owned(), |text, (from, to)| text.replace(from, to));
+    Unit::parse("worker@my-pool", &text)
+}
+
+/// The first words of what is not as it should be.
+fn complaints(unit: &Unit, kind: DriverKind) -> Vec<(Verdict, String)> {
+    let findings = unit.judge(Some(kind)).into_iter();
+    findings
+        .filter(|finding| finding.verdict != Verdict::Ok)
+        .map(|finding| {
+            let first = finding.detail.split([':', ';']).next().unwrap_or_default();
+            (finding.verdict, first.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn the_unit_that_we_ship_is_well() {
+    let nothing: [(Verdict, String); 0] = [];
+    assert_eq!(complaints(&unit(&[]), DriverKind::Kubernetes), nothing);
+    assert_eq!(
+        complaints(&unit(&FOR_PROCESSES), DriverKind::Process),
+        nothing
+    );
+    let docker = unit(&[("Type=notify", "Type=notify\nSupplementaryGroups=docker")]);
+    assert_eq!(complaints(&docker, DriverKind::Docker), nothing);
+    assert_eq!(unit(&[]).pool().as_deref(), Some("my-pool"));
+}
+
+#[test]
+fn a_unit_that_would_take_its_jobs_with_it_is_a_problem() {
+    let said = complaints(&unit(&[]), DriverKind::Process);
+    assert_eq!(said[0], (Verdict::Problem, "KillMode=mixed".to_owned()));
+    assert!(
+        said.contains(&(Verdict::Warning, "Delegate=no".to_owned())),
+        "{said:?}"
+    );
+    assert!(
+        said.contains(&(Verdict::Warning, "PrivateTmp=yes".to_owned())),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_unit_that_hides_how_its_worker_is_is_told() {
+    let bare = unit(&[
+        ("Type=notify", "Type=simple"),
+        ("WatchdogUSec=1min", "WatchdogUSec=0"),
+        ("Restart=always", "Restart=no"),
+        ("Environment=", "Environment=PREFECT_API_KEY=pnu_x A=b"),
+    ]);
+    let said = complaints(&bare, DriverKind::Kubernetes);
+    let said: Vec<&str> = said.iter().map(|(_, words)| words.as_str()).collect();
+    assert_eq!(
+        said,
+        [
+            "Type=simple",
+            "no watchdog",
+            "Restart=no",
+            "PREFECT_API_KEY is in its Environment, which everybody on this machine may read",
+        ]
+    );
+    assert!(!format!("{:?}", bare.judge(None)).contains("pnu_x"));
+}
+
+#[test]
+fn a_unit_that_is_not_there_or_has_failed_is_a_problem() {
+    let gone = unit(&[("LoadState=loaded", "LoadState=not-found")]);
+    assert_eq!(complaints(&gone, DriverKind::Docker)[0].0, Verdict::Problem);
+    let failed = unit(&[
+        ("ActiveState=active", "ActiveState=failed"),
+        ("Result=success", "Result=exit-code"),
+    ]);
+    let found = &failed.judge(None)[0];
+    assert_eq!(found.verdict, Verdict::Problem);
+    assert!(found.detail.contains("journalctl"), "{found:?}");
+}
+
+#[test]
+fn what_the_worker_of_a_unit_would_be_told_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("worker.env");
+    fs::write(
+        &file,
+        "# settings\nPREFECT_API_URL=\"http://x/api\"\nWORKER_LIMIT = 3\n",
+    )
+    .unwrap();
+    let files = format!(
+        "Environment=A=b\nEnvironmentFiles={} (ignore_errors=yes)\nEnvironmentFiles=/nowhere/x.env (ignore_errors=yes)\nStateDirectory=worker/my-pool",
+        file.display()
+    );
+    let unit = unit(&[
+        ("Environment=", &files),
+        (
+            "LoadCredential=worker.api-key\nLoadCredential=worker.auth-string\n",
+            "",
+        ),
+    ]);
+    let found: Vec<String> = unit
+        .environment()
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "A=b",
+            "PREFECT_API_URL=http://x/api",
+            "STATE_DIRECTORY=/var/lib/worker/my-pool",
+            "WORKER_LIMIT=3",
+        ]
+    );
+}
