@@ -300,18 +300,22 @@ impl Shared {
         let cluster = connection::Cluster::of_block(block).await?;
         let mut clusters = lock(&self.clusters);
         let known = clusters.iter().position(|known| known.id == cluster.id);
-        let cluster = Arc::new(cluster);
         match known {
             // The worker's own rights hold in its own cluster.
-            Some(0) => return Ok(Arc::clone(&clusters[0])),
+            Some(0) => Ok(Arc::clone(&clusters[0])),
             // A block's credentials may be newer than those we know.
-            Some(index) => clusters[index] = Arc::clone(&cluster),
+            Some(index) => {
+                let cluster = Arc::new(cluster.in_place_of(&clusters[index]));
+                clusters[index] = Arc::clone(&cluster);
+                Ok(cluster)
+            }
             None => {
+                let cluster = Arc::new(cluster);
                 clusters.push(Arc::clone(&cluster));
                 self.places.send_modify(|count| *count += 1);
+                Ok(cluster)
             }
         }
-        Ok(cluster)
     }
 
     /// Does something whether or not anybody goes on waiting for it.

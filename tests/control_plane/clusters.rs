@@ -3,7 +3,7 @@
 use serde_json::json;
 use worker_tests::{kubelet::Step, wait};
 
-use crate::stage::{BOUND, POOL, Stage};
+use crate::stage::{BOUND, POOL, SEEN, Stage};
 
 #[test]
 fn jobs_are_where_their_blocks_say() {
@@ -24,7 +24,15 @@ fn jobs_are_where_their_blocks_say() {
         assert_eq!(way.counts().get("create jobs"), Some(&2));
         let one_each = [("watch jobs".to_owned(), 1), ("watch pods".to_owned(), 1)];
         let is_watched = || way.most_watches() == one_each.clone().into();
-        assert!(wait::holds(BOUND, is_watched), "{:?}", way.most_watches());
+        let seen = || {
+            format!(
+                "{:?} {:?}; {}",
+                way.counts(),
+                way.most_watches(),
+                worker.stderr()
+            )
+        };
+        assert!(wait::holds(SEEN, is_watched), "{}", seen());
     }
     // What happens to one cluster is nothing to the jobs of another.
     stage.way.reset("");
@@ -37,8 +45,16 @@ fn jobs_are_where_their_blocks_say() {
         assert_eq!(ended, "Crashed", "{message}");
     }
     for way in [&stage.way, &stage.other_way] {
-        let deleted = way.counts()["delete jobs"];
-        assert!(deleted >= 2, "each way has its own: {:?}", way.counts());
+        let is_tidy = || {
+            way.counts()
+                .get("delete jobs")
+                .is_some_and(|count| *count >= 2)
+        };
+        assert!(
+            wait::holds(BOUND, is_tidy),
+            "each way has its own: {:?}",
+            way.counts()
+        );
     }
 }
 

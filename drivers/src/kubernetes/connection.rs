@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -39,11 +39,11 @@ pub(super) struct Cluster {
     /// For output, which may be silent for long.
     pub(super) output: Client,
     /// Whether we may see all its namespaces. We believe so until we hear otherwise.
-    wide: AtomicBool,
+    wide: Arc<AtomicBool>,
     /// The namespaces we have to look into where we may not see all, and whether our jobs are surely there.
-    namespaces: Mutex<BTreeMap<String, bool>>,
+    namespaces: Arc<Mutex<BTreeMap<String, bool>>>,
     /// The namespaces where jobs of ours are and we may not look, with what the cluster says of that.
-    blind: Mutex<BTreeMap<String, String>>,
+    blind: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 /// The deadline of a request that is answered at once.
@@ -168,10 +168,22 @@ impl Cluster {
             control: client(CONTROL_LIMIT)?,
             watches: client(WATCH_SILENCE)?,
             output: client(OUTPUT_SILENCE)?,
-            wide: AtomicBool::new(true),
-            namespaces: Mutex::new([(config.default_namespace.clone(), false)].into()),
-            blind: Mutex::default(),
+            wide: Arc::new(AtomicBool::new(true)),
+            namespaces: Arc::new(Mutex::new(
+                [(config.default_namespace.clone(), false)].into(),
+            )),
+            blind: Arc::default(),
         })
+    }
+
+    /// The same cluster by newer credentials: what one learns of it the other knows.
+    pub(super) fn in_place_of(self, known: &Self) -> Self {
+        Self {
+            wide: Arc::clone(&known.wide),
+            namespaces: Arc::clone(&known.namespaces),
+            blind: Arc::clone(&known.blind),
+            ..self
+        }
     }
 
     /// Remembers where a job of ours is. True: that is news, and matters.
