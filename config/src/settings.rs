@@ -4,6 +4,7 @@
 //! once. What the settings mean is left to whoever acts on them.
 
 mod build;
+mod difference;
 mod dotenv;
 mod duration;
 mod error;
@@ -22,6 +23,7 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, path::PathBuf, ti
 use url::Url;
 
 pub use self::{
+    difference::Difference,
     error::{ConfigError, ConfigErrors},
     reference::{KeyReference, reference},
     sources::{Flags, Sources},
@@ -34,8 +36,10 @@ use crate::{DriverKind, Secret, policy::Policy};
 pub struct Settings {
     /// How to reach the Prefect API.
     pub api: ApiSettings,
-    /// What to poll and how.
+    /// What to poll and how: as it holds for the one pool, or for all of several.
     pub worker: WorkerSettings,
+    /// The same for each pool, with what is said of it alone. Empty where nobody named one.
+    pub pools: Vec<WorkerSettings>,
     /// Where the status server listens.
     pub status: StatusSettings,
     /// How much is written, and what of it goes to the API.
@@ -104,7 +108,7 @@ pub struct ApiSettings {
     reason = "each is a switch that people know by its name"
 )]
 pub struct WorkerSettings {
-    /// The work pool.
+    /// The work pool; the first of several.
     pub pool: Option<String>,
     /// This worker's name; the host's name and the pool make one when there is none.
     pub name: Option<String>,
@@ -270,6 +274,23 @@ struct Written {
     base: PathBuf,
 }
 
+// === impl Settings ===
+
+impl Settings {
+    /// The settings of the worker for a pool.
+    #[must_use]
+    pub fn of_pool(&self, pool: &str) -> Self {
+        let mut settings = self.clone();
+        let own = self
+            .pools
+            .iter()
+            .find(|own| own.pool.as_deref() == Some(pool));
+        settings.worker = own.unwrap_or(&self.worker).clone();
+        settings.worker.pool = Some(pool.to_owned());
+        settings
+    }
+}
+
 // === impl PullMode ===
 
 impl PullMode {
@@ -311,6 +332,14 @@ pub fn load(sources: &Sources) -> Result<Settings, ConfigErrors> {
     settings.job_environment =
         job_environment::collect(sources, &prefect, &layers, &settings, &mut notes);
     let Notes { errors, notices } = notes;
+    // What holds for several pools was read for each of them.
+    let mut each_once: Vec<ConfigError> = Vec::new();
+    for error in errors {
+        if !each_once.contains(&error) {
+            each_once.push(error);
+        }
+    }
+    let errors = each_once;
     settings.notices = notices;
     if errors.is_empty() {
         Ok(settings)

@@ -59,6 +59,11 @@ pub trait Subject: Send + Sync {
         true
     }
 
+    /// Whether the engine may not record how a job ended that it was told to end.
+    fn loses_ends(&self) -> bool {
+        false
+    }
+
     /// The longest grace that can still be shortened. An engine may stick to what it was told first.
     fn longest_grace(&self) -> Duration {
         Duration::from_hours(1)

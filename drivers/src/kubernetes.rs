@@ -101,6 +101,8 @@ struct Shared {
     /// How jobs ended that the cluster does not have any more.
     ends: Mutex<HashMap<RunKey, Outcome>>,
     tails: Mutex<HashMap<RunKey, Arc<logs::Tail>>>,
+    /// Attempts of which no Secret is left when their Jobs are gone, as far as we know.
+    tied: Mutex<HashSet<RunKey>>,
     /// Attempts that we are removing or have removed: their ends are no news.
     removed: Mutex<HashSet<RunKey>>,
     owners: Mutex<HashSet<Owner>>,
@@ -164,6 +166,7 @@ impl KubernetesDriver {
             stops: Mutex::default(),
             ends: Mutex::default(),
             tails: Mutex::default(),
+            tied: Mutex::default(),
             removed: Mutex::default(),
             owners: Mutex::default(),
             complaints: Mutex::default(),
@@ -346,6 +349,7 @@ impl Shared {
         lock(&self.stops).remove(&key);
         lock(&self.ends).remove(&key);
         lock(&self.tails).remove(&key);
+        lock(&self.tied).remove(&key);
         lock(&self.locks).retain(|one, lock| *one != key || Arc::strong_count(lock) > 1);
     }
 }

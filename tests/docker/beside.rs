@@ -9,13 +9,15 @@ use worker_tests::{
     http::Api,
     prefect::{PrefectServer, Python},
     program::{Program, Running},
+    stage::FINAL,
     wait,
 };
 
-use self::differences::Expected;
+use self::differences::DIFFERENCES;
 use crate::{
     PROGRAM,
     compare::gaps,
+    expected::Expected,
     flow_image,
     stage::{containers_of, create_pool, docker, run, text, worker_of},
     story::{Names, Reader, Story, find_events},
@@ -26,9 +28,6 @@ const BOUND: Duration = Duration::from_mins(5);
 
 /// How long the word that a container has ended may take; a Python worker does not always give it.
 const NOTICE: Duration = Duration::from_secs(10);
-
-/// The states that end a flow run.
-const FINAL: [&str; 4] = ["Completed", "Failed", "Cancelled", "Crashed"];
 
 /// What each container and each deployment has of its own.
 const OWN: [&str; 2] = [
@@ -95,7 +94,7 @@ fn the_python_worker_and_ours_make_the_same_containers_and_tell_the_same_of_them
     let server = PrefectServer::start(&python);
     let theirs = play(server.api(), &python, Kind::Python);
     let ours = play(server.api(), &python, Kind::Ours);
-    let mut expected = Expected::all();
+    let mut expected = Expected::all(DIFFERENCES);
     let mut findings = Vec::new();
     for (scenario, story) in &theirs {
         for gap in gaps(story, &ours[scenario]) {

@@ -6,6 +6,8 @@ mod beside;
 #[path = "../live/matrix/compare.rs"]
 mod compare;
 mod endings;
+#[path = "../live/expected.rs"]
+mod expected;
 mod flow_image;
 mod gate;
 mod helper;

@@ -1,18 +1,13 @@
 //! An API in the test's own process with a Docker pool, a worker for it, and the engine as somebody else sees it.
 
-use std::{
-    process::Command,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::{ops::Deref, process::Command, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
-use worker_server::{Server, ServerOptions};
+pub(crate) use worker_tests::stage::text;
 use worker_tests::{
     http::Api,
     program::{Program, Running},
-    wait,
+    stage, wait,
 };
 
 use crate::PROGRAM;
@@ -29,39 +24,23 @@ pub(crate) const IMAGE: &str = "worker-test/busybox:1";
 pub(crate) const POOL: &str = "docker-pool";
 
 /// The API and what is in it.
-pub(crate) struct Stage {
-    server: Server,
-    _runtime: Runtime,
-}
-
-/// How many deployments there are.
-static DEPLOYMENTS: AtomicUsize = AtomicUsize::new(0);
-
-/// The states that end a flow run.
-const FINAL: [&str; 4] = ["Completed", "Failed", "Cancelled", "Crashed"];
+pub(crate) struct Stage(stage::Stage);
 
 // === impl Stage ===
 
+impl Deref for Stage {
+    type Target = stage::Stage;
+
+    fn deref(&self) -> &stage::Stage {
+        &self.0
+    }
+}
+
 impl Stage {
     pub(crate) fn set() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime can be made");
-        let server = runtime
-            .block_on(Server::start(ServerOptions::default()))
-            .expect("an API can be started on loopback");
-        let stage = Self {
-            server,
-            _runtime: runtime,
-        };
+        let stage = stage::Stage::set();
         create_pool(&stage.api(), POOL, &json!({}));
-        stage
-    }
-
-    pub(crate) fn api(&self) -> Api {
-        Api::at(self.server.address())
+        Self(stage)
     }
 
     pub(crate) fn worker(&self) -> Program {
@@ -82,72 +61,16 @@ impl Stage {
             "network_mode": "none",
             "container_create_kwargs": {"init": true},
         });
-        let all = variables.as_object_mut().expect("it is written above");
-        all.extend(more.as_object().cloned().unwrap_or_default());
+        stage::merge(&mut variables, more);
         let mut deployment = json!({"job_variables": variables});
-        let all = deployment.as_object_mut().expect("it is written above");
-        all.extend(fields.as_object().cloned().unwrap_or_default());
+        stage::merge(&mut deployment, fields);
         run(&self.api(), &deployment)
-    }
-
-    /// The state a flow run is in: its name and its message.
-    pub(crate) fn state(&self, run: &str) -> (String, String) {
-        let state = &self.api().get(&format!("/flow_runs/{run}"))["state"];
-        (text(&state["name"]), text(&state["message"]))
     }
 
     /// Waits until a flow run has ended; its last state, which nothing has followed.
     #[track_caller]
     pub(crate) fn wait_for_end(&self, run: &str, worker: &Running) -> (String, String) {
         self.wait_for_end_within(BOUND, run, worker)
-    }
-
-    /// The same, within a time that begins now.
-    #[track_caller]
-    pub(crate) fn wait_for_end_within(
-        &self,
-        bound: Duration,
-        run: &str,
-        worker: &Running,
-    ) -> (String, String) {
-        let state = wait::until("the run has ended", bound, || {
-            let (name, message) = self.state(run);
-            if FINAL.contains(&name.as_str()) {
-                return Ok((name, message));
-            }
-            Err(format!(
-                "{name} {message}; the worker says: {}",
-                worker.stderr()
-            ))
-        });
-        let states = self
-            .api()
-            .get(&format!("/flow_run_states/?flow_run_id={run}"));
-        let names = states
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|state| text(&state["name"]));
-        let ends = names.filter(|name| FINAL.contains(&name.as_str())).count();
-        assert_eq!(ends, 1, "it ended more than once: {states}");
-        state
-    }
-
-    pub(crate) fn cancel(&self, run: &str) {
-        let state = json!({"state": {"type": "CANCELLING"}, "force": false});
-        self.api()
-            .post(&format!("/flow_runs/{run}/set_state"), &state);
-    }
-
-    /// What is in the log of a flow run so far, a line for each entry.
-    pub(crate) fn log(&self, run: &str) -> String {
-        let filter = json!({"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"});
-        let entries = self.api().post("/logs/filter", &filter);
-        let lines = entries.as_array().into_iter().flatten();
-        lines
-            .map(|entry| text(&entry["message"]))
-            .collect::<Vec<_>>()
-            .join("\n")
     }
 }
 
@@ -160,12 +83,7 @@ pub(crate) fn worker(api: &Api) -> Program {
 
 /// The same of any worker program.
 pub(crate) fn worker_of(program: Program, api: &Api) -> Program {
-    program
-        .with("PREFECT_API_URL", api.url())
-        .with("DOCKER_HOST", host())
-        .with("PREFECT_WORKER_QUERY_SECONDS", "0.4")
-        .with("PREFECT_WORKER_CANCELLATION_POLL_SECONDS", "0.4")
-        .with("PREFECT_LOGGING_TO_API_BATCH_INTERVAL", "0.2")
+    stage::hurried(program, api).with("DOCKER_HOST", host())
 }
 
 /// A Docker pool as a worker makes it, with these values as defaults of its variables.
@@ -180,22 +98,7 @@ pub(crate) fn create_pool(api: &Api, name: &str, defaults: &Value) {
 
 /// A deployment with these fields, and a flow run of it that is due; the run's id.
 pub(crate) fn run(api: &Api, fields: &Value) -> String {
-    let flow = text(&fields["flow"]);
-    let flow = if flow.is_empty() {
-        "command".to_owned()
-    } else {
-        flow
-    };
-    let id = api.post("/flows/", &json!({ "name": flow }))["id"].clone();
-    // One of the same name would be the same deployment.
-    let name = format!("test-{}", DEPLOYMENTS.fetch_add(1, Ordering::Relaxed));
-    let mut deployment = json!({"name": name, "flow_id": id, "work_pool_name": POOL});
-    let all = deployment.as_object_mut().expect("it is written above");
-    let fields = fields.as_object().cloned().unwrap_or_default();
-    all.extend(fields.into_iter().filter(|(name, _)| name != "flow"));
-    let deployment = text(&api.post("/deployments/", &deployment)["id"]);
-    let path = format!("/deployments/{deployment}/create_flow_run");
-    text(&api.post(&path, &json!({}))["id"])
+    stage::run(api, POOL, fields)
 }
 
 /// Where the engine is.
@@ -244,9 +147,4 @@ pub(crate) fn wait_for_container(run: &str, worker: &Running) -> String {
             .pop()
             .ok_or_else(|| worker.stderr())
     })
-}
-
-/// A JSON text as a text; empty when it is something else.
-pub(crate) fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }

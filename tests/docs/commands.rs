@@ -138,7 +138,9 @@ fn collect(folder: &Path, found: &mut BTreeMap<String, String>) {
             if folder != Path::new("") && !name.contains("/.") {
                 collect(&path, found);
             }
-        } else if path.extension().is_some_and(|it| it == "md") && !FOR_US.iter().any(|ours| name.starts_with(ours)) {
+        } else if path.extension().is_some_and(|it| it == "md")
+            && !FOR_US.iter().any(|ours| name.starts_with(ours))
+        {
             let text = fs::read_to_string(entry.path()).expect("a page is text");
             found.insert(name, text);
         }

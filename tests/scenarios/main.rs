@@ -1,6 +1,7 @@
 //! The program as its user meets it: on loopback, without Python, without Docker.
 
 mod cancel;
+mod changing;
 mod crash;
 mod doctor;
 mod exec;
@@ -10,6 +11,7 @@ mod outage;
 mod pull;
 mod scene;
 mod secrets;
+mod several;
 mod sockets;
 mod stage;
 mod together;

@@ -1,13 +1,18 @@
 //! Asks the server which of our flow runs somebody wants to end.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use worker_api::{
     Client,
     types::{FlowRun, FlowRunFilter, FlowRunId, StateType},
 };
+
+use worker_config::settings::Settings;
 
 use crate::{event::Event, telemetry::chain};
 
@@ -18,8 +23,8 @@ const PAGE: usize = 200;
 pub(crate) struct Lookout {
     /// The API.
     pub(crate) client: Client,
-    /// Time between looks at all of ours.
-    pub(crate) interval: Duration,
+    /// How this worker is set up: the time between looks at all of ours may change.
+    pub(crate) settings_rx: watch::Receiver<Arc<Settings>>,
     /// Which flow runs the loop has, asked for by [`Event::CancellationDue`].
     pub(crate) ours_rx: mpsc::Receiver<Vec<FlowRunId>>,
     /// Flow runs to look at now, because the server said something of them.
@@ -34,7 +39,7 @@ impl Lookout {
     /// Looks until its owner drops it. It asks the loop which flow runs there are, and the server about those; about none it asks nobody.
     pub(crate) async fn keep(mut self) {
         self.client = self.client.with_retries(0);
-        let mut regular = Instant::now() + self.interval;
+        let mut regular = Instant::now() + self.interval();
         let mut cancelled = HashSet::new();
         loop {
             // Cancel-safe: what is not taken stays in the queue.
@@ -54,7 +59,7 @@ impl Lookout {
                 return;
             };
             let looked = if named.is_empty() {
-                regular = Instant::now() + self.interval;
+                regular = Instant::now() + self.interval();
                 self.look_at_all(&ours, &mut cancelled).await
             } else {
                 ours.retain(|id| named.contains(id));
@@ -64,6 +69,10 @@ impl Lookout {
                 return;
             }
         }
+    }
+
+    fn interval(&self) -> Duration {
+        self.settings_rx.borrow().worker.cancellation_interval
     }
 
     /// Asks the server about all of ours. An error means that the loop is gone.

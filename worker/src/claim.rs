@@ -126,6 +126,8 @@ pub(crate) async fn claim(
 pub(crate) enum Settled {
     /// Ours: its state is the one our claim made; with the lease on a slot of its deployment, if it has one.
     Ours(Option<Uuid>),
+    /// Ours, and its job runs: it had been asked for before.
+    Running,
     /// Ours to end: somebody cancelled it meanwhile.
     Cancelling,
     /// Not ours, or not any more.
@@ -180,7 +182,7 @@ async fn propose(services: &Services, flow_run: &FlowRun, entry: &Entry) -> Prop
             match settle(services, entry).await {
                 Settled::Ours(lease) => Proposed::Ours(lease),
                 Settled::Cancelling => Proposed::Cancelling,
-                Settled::NotOurs => Proposed::NotOurs,
+                Settled::Running | Settled::NotOurs => Proposed::NotOurs,
             }
         }
         Err(error) => {
@@ -249,12 +251,29 @@ pub(crate) async fn is_last(services: &Services, entry: &Entry) -> Result<bool, 
     Ok(is_last_of(&states, entry.transition))
 }
 
+/// Whether a flow run waits as the claim of this entry left it, or as what followed from it did.
+pub(crate) async fn is_waiting(services: &Services, entry: &Entry) -> Result<bool, ApiError> {
+    let id = FlowRunId(entry.key.flow_run);
+    let flow_run = services.client.read_flow_run(id).await?;
+    Ok(is_claimed_by(&flow_run, entry))
+}
+
+/// The last claim of a flow run, or what followed from it.
+pub(crate) async fn last(
+    services: &Services,
+    id: FlowRunId,
+) -> Result<Option<TransitionId>, ApiError> {
+    let states = services.client.list_flow_run_states(id).await?;
+    Ok(last_of(&states).and_then(|state| state.state_details.transition_id))
+}
+
 fn is_last_of(states: &[State], claim: TransitionId) -> bool {
-    let mut claims = states
-        .iter()
-        .rev()
-        .filter(|state| state.kind == StateType::Pending);
-    claims.next().is_some_and(|state| carries(state, claim))
+    last_of(states).is_some_and(|state| carries(state, claim))
+}
+
+fn last_of(states: &[State]) -> Option<&State> {
+    let mut newest_first = states.iter().rev();
+    newest_first.find(|state| state.kind == StateType::Pending)
 }
 
 /// Whether a state is the one that a claim made.
@@ -290,12 +309,17 @@ async fn try_settle(services: &Services, entry: &Entry) -> Result<Settled, ApiEr
         }
         // Only the worker that had claimed it can end it.
         Some(StateType::Cancelling) => {
-            let states = services.client.list_flow_run_states(id).await?;
-            return Ok(if is_last_of(&states, entry.transition) {
+            return Ok(if is_last(services, entry).await? {
                 Settled::Cancelling
             } else {
                 Settled::NotOurs
             });
+        }
+        // Nothing but the job that was asked for can have said so, if nobody has claimed the flow run since.
+        Some(StateType::Running)
+            if entry.step == Step::Submitting && is_last(services, entry).await? =>
+        {
+            return Ok(Settled::Running);
         }
         _ => {
             let ours = is_claimed_by(&flow_run, entry) && !put_end_back(services, entry).await?;

@@ -4,11 +4,13 @@ mod args;
 mod cancel;
 mod context;
 mod credentials;
+mod crew;
 mod doctor;
 mod exec;
 mod follow;
 mod logs;
 mod out;
+mod pause;
 mod pool;
 mod ps;
 mod pull;
@@ -97,6 +99,8 @@ async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
         Some(Command::Logs(args)) => logs::logs(context(&start_args)?, out, args).await,
         Some(Command::Cancel(args)) => cancel::cancel(context(&start_args)?, out, args).await,
         Some(Command::Pool(command)) => pool::pool(context(&start_args)?, out, command).await,
+        Some(Command::Pause(args)) => pause::pause(&context(&start_args)?, out, &args),
+        Some(Command::Resume(args)) => pause::resume(&context(&start_args)?, out, &args),
         Some(Command::Pull(args)) => pull::pull(context(&start_args)?, out, args).await,
         Some(Command::Render(args)) => render::render(context(&start_args)?, out, args).await,
         Some(Command::Completions { shell }) => {
@@ -117,9 +121,9 @@ async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
                 python,
             } = args;
             let args = StartArgs {
-                pool: pool.or(start_args.pool),
-                kind: kind.or(start_args.kind),
-                python: python.or(start_args.python),
+                pool: pool.map_or_else(|| start_args.pool.clone(), |pool| vec![pool]),
+                kind: kind.map_or_else(|| start_args.kind.clone(), |kind| vec![kind]),
+                python: python.or_else(|| start_args.python.clone()),
                 ..start_args
             };
             let asked = doctor::Asked { image, unit };

@@ -42,6 +42,7 @@ pub(crate) struct Dispatcher {
     driver_down: Option<String>,
     pool_closed: Option<String>,
     disk_low: Option<String>,
+    paused: Option<String>,
     polled: bool,
 }
 
@@ -98,6 +99,7 @@ impl Dispatcher {
             driver_down: None,
             pool_closed: Some("the work pool was not reached yet".to_owned()),
             disk_low: None,
+            paused: None,
             polled: false,
         }
     }
@@ -139,6 +141,8 @@ impl Dispatcher {
             }
             Event::Pool(closed) => self.pool_closed = closed,
             Event::Disks(spaces) => self.look_at(&spaces, &mut commands),
+            Event::Paused(reason) => self.pause(reason),
+            Event::Limits(limits) => self.limits = limits,
             Event::Shutdown(stage) => self.enter(stage, now, &mut commands),
             Event::Tick => {}
         }
@@ -158,6 +162,10 @@ impl Dispatcher {
         }
         if self.limits.run_once && self.polled {
             return Gate::Closed("the one poll of this run was made".to_owned());
+        }
+        // The pool is served all the same: what runs is looked after.
+        if let Some(reason) = &self.paused {
+            return Gate::Full(reason.clone());
         }
         let room = PAGE.saturating_sub(self.backlog.len());
         let free = match self.limits.slots {
@@ -213,7 +221,7 @@ impl Dispatcher {
 
     fn take_in(&mut self, due: Vec<ScheduledFlowRun>, seen: Seen) {
         self.polled = true;
-        if self.stage > Stage::Working {
+        if self.stage > Stage::Working || self.paused.is_some() {
             return;
         }
         let mut waiting: HashSet<FlowRunId> = self
@@ -228,6 +236,14 @@ impl Dispatcher {
                 self.backlog.push_back(Candidate { scheduled, seen });
             }
         }
+    }
+
+    /// What was seen in a poll and is not claimed stays in the pool.
+    fn pause(&mut self, reason: Option<String>) {
+        if reason.is_some() {
+            self.backlog.clear();
+        }
+        self.paused = reason;
     }
 
     /// With too little room, nothing more is begun: what runs may need what is left.

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use worker_api::types::{FlowRunId, ScheduledFlowRun};
 use worker_drivers::{Health, JobEvent, RunKey};
 
-use crate::{disk::Space, journal::Entry};
+use crate::{disk::Space, dispatcher::Limits, journal::Entry};
 
 /// Something the loop learns.
 #[derive(Debug)]
@@ -35,6 +35,10 @@ pub(crate) enum Event {
     Pool(Option<String>),
     /// How much room there is on the disks that matter.
     Disks(Vec<Space>),
+    /// Somebody has paused this worker, which is why it is to claim nothing; None: or resumed it.
+    Paused(Option<String>),
+    /// What bounds the work is another thing from now on.
+    Limits(Limits),
     /// Shutdown has come to a stage.
     Shutdown(Stage),
     /// Nothing happened for a while; time passed.

@@ -93,6 +93,11 @@ impl Line {
         }
     }
 
+    /// Has what was told last told again: who heard it may not have waited for it.
+    pub(crate) fn tell_again(&mut self) {
+        self.observed_rx.mark_changed();
+    }
+
     /// What lets others say something about this life while it listens.
     pub(crate) fn teller(&self) -> mpsc::Sender<Event> {
         self.events_tx.clone()

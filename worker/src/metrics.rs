@@ -1,11 +1,14 @@
 //! Numbers for operators, with bounded labels only: never a flow run, deployment or image.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashMap, btree_map::Entry},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use prometheus::{
     Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Opts, Registry, TextEncoder, proto::MetricFamily,
 };
 
 use worker_api::{
@@ -20,11 +23,14 @@ use crate::{disk::Space, dispatcher::Load};
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
+    labels: Labels,
     acquisition: Acquisition,
     jobs: Jobs,
-    api: Api,
-    process: Process,
+    heartbeats: IntCounterVec,
 }
+
+/// What tells workers apart.
+type Labels = HashMap<String, String>;
 
 /// How work is got.
 #[derive(Debug)]
@@ -33,6 +39,7 @@ struct Acquisition {
     last_poll: IntGauge,
     poll_interval: Gauge,
     takes_work: IntGauge,
+    paused: IntGauge,
     slots_limit: IntGauge,
     disk_free: IntGaugeVec,
     flow_runs: IntGaugeVec,
@@ -52,22 +59,6 @@ struct Jobs {
     reported: IntCounterVec,
 }
 
-/// How the API is.
-#[derive(Debug)]
-struct Api {
-    requests: IntCounterVec,
-    heartbeats: IntCounterVec,
-}
-
-/// How this process is.
-#[derive(Debug)]
-struct Process {
-    resident: IntGauge,
-    threads: IntGauge,
-    open_files: IntGauge,
-    cpu: Counter,
-}
-
 /// Bounds in seconds for how long after its time a flow run is claimed, and how long its start takes.
 const SECONDS: [f64; 12] = [
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
@@ -81,37 +72,91 @@ const LONG_SECONDS: [f64; 10] = [
 /// How many ticks of `/proc/self/stat` are a second: Linux has told programs 100 on every machine since 2.6.
 const TICKS_A_SECOND: f64 = 100.0;
 
+/// All numbers of the workers of a process in Prometheus' text format 0.0.4, with the requests that the API's client has counted.
+///
+/// What is of the process has the labels of its worker, where it has only one.
+pub(crate) fn render(workers: &[&Metrics], several: bool, requests: &[(&str, u64)]) -> String {
+    let labels = match workers {
+        [only] if !several => only.labels.clone(),
+        _ => Labels::new(),
+    };
+    let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
+    let gathered = workers.iter().flat_map(|worker| worker.registry.gather());
+    for mut family in gathered.chain(of_process(labels, requests).gather()) {
+        match families.entry(family.name().to_owned()) {
+            Entry::Vacant(first) => {
+                first.insert(family);
+            }
+            Entry::Occupied(mut known) => {
+                known.get_mut().mut_metric().extend(family.take_metric());
+            }
+        }
+    }
+    let families: Vec<MetricFamily> = families.into_values().collect();
+    TextEncoder::new()
+        .encode_to_string(&families)
+        .unwrap_or_default()
+}
+
+/// This process' own figures and its requests, read anew at each scrape; outside Linux the figures are 0.
+fn of_process(labels: Labels, requests: &[(&str, u64)]) -> Registry {
+    let registry = registry(labels);
+    let make = Make(&registry);
+    let counted = make.counters(
+        "api_requests_total",
+        "Requests to the Prefect API, each try for itself, by the class of the answer's status.",
+        "result",
+    );
+    for (result, count) in requests {
+        counted.with_label_values(&[*result]).inc_by(*count);
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<i64>().ok()
+    };
+    make.gauge("process_resident_memory_bytes", "Resident memory.")
+        .set(field("VmRSS:").unwrap_or(0) * 1024);
+    make.gauge("process_threads", "Threads.")
+        .set(field("Threads:").unwrap_or(0));
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    make.gauge("process_open_fds", "Open file descriptors.")
+        .set(whole(open));
+    let cpu = std::fs::read_to_string("/proc/self/stat")
+        .ok()
+        .and_then(|stat| cpu_seconds(&stat))
+        .unwrap_or(0.0);
+    make.seconds_counter(
+        "process_cpu_seconds_total",
+        "Time on processors, in user and system mode.",
+    )
+    .inc_by(cpu);
+    registry
+}
+
+fn registry(labels: Labels) -> Registry {
+    Registry::new_custom(Some("worker".to_owned()), Some(labels))
+        .expect("the prefix and labels are legal")
+}
+
 // === impl Metrics ===
 
 impl Metrics {
     /// Registers everything, under the labels that tell workers apart.
     pub(crate) fn new(pool: &str, kind: &str) -> Self {
-        let labels = [("pool", pool), ("driver", kind)]
+        let labels: Labels = [("pool", pool), ("driver", kind)]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
-        let registry = Registry::new_custom(Some("worker".to_owned()), Some(labels))
-            .expect("the prefix and labels are legal");
+        let registry = registry(labels.clone());
         let make = Make(&registry);
         make.build_info();
         Self {
             acquisition: Acquisition::new(&make),
             jobs: Jobs::new(&make),
-            api: Api::new(&make),
-            process: Process::new(&make),
+            heartbeats: make.counters("heartbeats_total", "Heartbeats.", "result"),
+            labels,
             registry,
         }
-    }
-
-    /// All numbers in Prometheus' text format 0.0.4, with the requests that the API's client has counted.
-    pub(crate) fn render(&self, requests: &[(&str, u64)]) -> String {
-        self.process.read();
-        for (result, count) in requests {
-            let known = self.api.requests.with_label_values(&[*result]);
-            known.inc_by(count.saturating_sub(known.get()));
-        }
-        TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
-            .unwrap_or_default()
     }
 
     pub(crate) fn polled(&self, due: Option<usize>) {
@@ -158,6 +203,10 @@ impl Metrics {
         set("starting", load.starting);
         set("running", load.lives - load.starting);
         self.acquisition.takes_work.set(i64::from(takes_work));
+    }
+
+    pub(crate) fn paused(&self, paused: bool) {
+        self.acquisition.paused.set(i64::from(paused));
     }
 
     pub(crate) fn disks(&self, spaces: &[Space]) {
@@ -215,8 +264,7 @@ impl Metrics {
     }
 
     pub(crate) fn heartbeat(&self, sent: bool) {
-        self.api
-            .heartbeats
+        self.heartbeats
             .with_label_values(&[if sent { "ok" } else { "error" }])
             .inc();
     }
@@ -239,6 +287,10 @@ impl Acquisition {
             takes_work: make.gauge(
                 "takes_work",
                 "1 while the worker asks for flow runs, 0 while it is full, paused or cannot.",
+            ),
+            paused: make.gauge(
+                "paused",
+                "1 while somebody has paused this worker; a paused pool shows in takes_work only.",
             ),
             slots_limit: make.gauge(
                 "slots_limit",
@@ -294,54 +346,7 @@ impl Jobs {
     }
 }
 
-// === impl Api ===
-
-impl Api {
-    fn new(make: &Make<'_>) -> Self {
-        Self {
-            requests: make.counters(
-                "api_requests_total",
-                "Requests to the Prefect API, each try for itself, by the class of the answer's status.",
-                "result",
-            ),
-            heartbeats: make.counters("heartbeats_total", "Heartbeats.", "result"),
-        }
-    }
-}
-
-// === impl Process ===
-
-impl Process {
-    fn new(make: &Make<'_>) -> Self {
-        Self {
-            resident: make.gauge("process_resident_memory_bytes", "Resident memory."),
-            threads: make.gauge("process_threads", "Threads."),
-            open_files: make.gauge("process_open_fds", "Open file descriptors."),
-            cpu: make.seconds_counter(
-                "process_cpu_seconds_total",
-                "Time on processors, in user and system mode.",
-            ),
-        }
-    }
-
-    /// Reads this process' own figures at each scrape; outside Linux they stay 0.
-    fn read(&self) {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let field = |name: &str| {
-            let line = status.lines().find(|line| line.starts_with(name))?;
-            line.split_whitespace().nth(1)?.parse::<i64>().ok()
-        };
-        self.resident.set(field("VmRSS:").unwrap_or(0) * 1024);
-        self.threads.set(field("Threads:").unwrap_or(0));
-        let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-        self.open_files.set(whole(open));
-        let cpu = std::fs::read_to_string("/proc/self/stat")
-            .ok()
-            .and_then(|stat| cpu_seconds(&stat))
-            .unwrap_or(0.0);
-        self.cpu.inc_by((cpu - self.cpu.get()).max(0.0));
-    }
-}
+// === functions ===
 
 /// User and system time of a line of `/proc/PID/stat`: its 14th and 15th fields, counted behind the program's name, which may hold anything.
 fn cpu_seconds(stat: &str) -> Option<f64> {
@@ -422,8 +427,7 @@ mod tests {
             waiting: 2,
         };
         metrics.load(load, false);
-        metrics.render(&[("2xx", 4)]);
-        let text = metrics.render(&[("2xx", 7)]);
+        let text = render(&[&metrics], false, &[("2xx", 7)]);
         let line = |name: &str, part: &str| {
             text.lines()
                 .find(|line| line.starts_with(name) && line.contains(part))
@@ -439,6 +443,21 @@ mod tests {
         assert!(line("worker_api_requests_total{", r#"result="2xx""#).ends_with(" 7"));
         assert!(line("worker_build_info{", env!("CARGO_PKG_VERSION")).ends_with(" 1"));
         assert!(!line("worker_process_resident_memory_bytes{", "").ends_with(" 0"));
+    }
+
+    #[test]
+    fn workers_of_one_process_are_told_apart_and_each_series_is_described_once() {
+        let (one, other) = (
+            Metrics::new("demo", "process"),
+            Metrics::new("boxes", "docker"),
+        );
+        other.polled(None);
+        let text = render(&[&one, &other], true, &[("2xx", 7)]);
+        let lines = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
+        assert_eq!(lines("worker_driver_up{"), 2, "{text}");
+        assert_eq!(lines("# TYPE worker_driver_up "), 1);
+        assert_eq!(lines(r#"worker_api_requests_total{result="2xx"} 7"#), 1);
+        assert_eq!(lines("worker_process_threads "), 1);
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use std::{
     ffi::OsString,
-    future::Future,
     io,
     os::{
         linux::net::SocketAddrExt,
@@ -17,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 /// How long a worker that cannot poll yet is not ready. Then it is, and its status says what it waits for: an API that is down when
@@ -27,9 +27,6 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// that is very busy.
 const MORE_TIME: Duration = Duration::from_secs(30);
 
-/// How often something is said while nothing else turns.
-const TICK: Duration = Duration::from_secs(1);
-
 /// What is meant for this process alone, and no job of its.
 pub(crate) const VARIABLES: [&str; 4] = [
     "CREDENTIALS_DIRECTORY",
@@ -39,12 +36,14 @@ pub(crate) const VARIABLES: [&str; 4] = [
 ];
 
 /// How the worker is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     /// Whether it could take a flow run.
     pub(crate) ready: bool,
     /// Whether it was told to end.
     pub(crate) ending: bool,
+    /// Whether what works for it turns.
+    pub(crate) alive: bool,
     /// One line for people.
     pub(crate) status: String,
 }
@@ -94,28 +93,37 @@ impl Supervisor {
         if words.is_empty() {
             return;
         }
-        // What could not be said is said the next time: the socket is full for a moment, or the supervisor is being restarted.
-        match self.socket.send(words.as_bytes()) {
-            Ok(_) => self.told = told,
-            Err(error) => tracing::debug!(%error, "the supervisor was not told"),
+        if self.send(&words) {
+            self.told = told;
         }
     }
 
-    /// Does what the worker needs before its loop turns, and tells meanwhile what that is.
-    pub(crate) async fn attend<T>(&mut self, status: &str, work: impl Future<Output = T>) -> T {
-        let report = Report {
-            ready: false,
-            ending: false,
-            status: status.to_owned(),
-        };
-        let mut tick = tokio::time::interval(TICK);
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                done = &mut work => return done,
-                _ = tick.tick() => self.tell(&report),
-            }
+    /// Tells that settings are being read again. One who waits for the end of it, as `systemctl reload` does, is told by [`Self::reloaded`].
+    pub(crate) fn reloading(&mut self) {
+        // Who was not told yet that the worker is ready would take the end of this for it.
+        if !self.told.ready {
+            return;
         }
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC)
+            .map_or(0, |now| now.tv_sec() * 1_000_000 + now.tv_nsec() / 1_000);
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={now}"));
+    }
+
+    /// Tells that settings were read again, well or not.
+    pub(crate) fn reloaded(&mut self) {
+        if self.told.ready && !self.send("READY=1") {
+            // It is said with the next word.
+            self.told.ready = false;
+        }
+    }
+
+    /// Whether it was said. What could not be is said the next time: the socket is full for a moment, or the supervisor is being restarted.
+    fn send(&self, words: &str) -> bool {
+        let sent = self.socket.send(words.as_bytes());
+        if let Err(error) = &sent {
+            tracing::debug!(%error, "the supervisor was not told");
+        }
+        sent.is_ok()
     }
 
     /// What to say, and what is known when it was heard.
@@ -138,10 +146,11 @@ impl Supervisor {
             words.push(format!("STATUS={status}"));
             told.status = status;
         }
-        if self.watchdog.is_some_and(|every| {
-            told.alive_at
-                .is_none_or(|at| now.duration_since(at) >= every)
-        }) {
+        let due = |every| {
+            let heard = told.alive_at.map(|at| now.duration_since(at));
+            heard.is_none_or(|heard| heard >= every)
+        };
+        if report.alive && self.watchdog.is_some_and(due) {
             told.alive_at = Some(now);
             words.push("WATCHDOG=1".to_owned());
         }

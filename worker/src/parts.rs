@@ -1,6 +1,6 @@
 //! The parts of a worker: made, wired to each other, and seen to be alive.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -22,11 +22,12 @@ use crate::{
     heartbeat::{Heart, PoolError, PoolWish},
     journal::{Entry, Journal, JournalError},
     metrics::Metrics,
-    notify::Supervisor,
+    pause::Pause,
     poller::{Poller, Question},
     pull::Puller,
     recovery::Janitor,
     run_log::{self, RunLog, Shipping},
+    seat::{Place, Seat},
     services::{Identity, Services},
     state_dir::StateDir,
     status::{self, Status, Vitals},
@@ -55,8 +56,8 @@ pub(crate) struct Setup {
     pub(crate) wish: PoolWish,
     /// Whether the output of jobs may be written to the worker's own.
     pub(crate) echo: bool,
-    /// Who wants to know how the worker is.
-    pub(crate) supervisor: Option<Supervisor>,
+    /// Where it is to be seen.
+    pub(crate) seat: Option<Arc<Seat>>,
 }
 
 /// Why a worker ended before it was told to.
@@ -71,14 +72,6 @@ pub(crate) enum WorkerError {
     /// What pulls code cannot be made.
     #[error(transparent)]
     Pull(#[from] worker_pull::git::BuildError),
-    /// The status server's port cannot be had.
-    #[error("the status server cannot listen on {address}; give it another --status-port")]
-    Status {
-        /// Where it should listen.
-        address: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
     /// A thread could not be started.
     #[error("watchdog thread")]
     Watchdog(#[source] std::io::Error),
@@ -140,22 +133,14 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     must_live.push(("events", task::spawn("events", ship)));
     let voices = Voices { run_log, emitter };
     let puller = Puller::new(&setup.settings)?;
-    let services = services(&setup, journal, voices, puller);
-    let services = Arc::new(services);
+    let services = Arc::new(services(&setup, journal, voices, puller));
     let mut dispatcher = Dispatcher::new(limits(&setup.settings));
     services.metrics.set_up(
         limits(&setup.settings).slots,
         setup.settings.worker.query_interval,
     );
     let (events_tx, events_rx) = mpsc::channel(EVENTS);
-    let disks = disks(&setup);
-    let spaces = disks.look().await;
-    services.metrics.disks(&spaces);
-    for command in dispatcher.handle(Event::Disks(spaces), Instant::now()) {
-        if let Command::Warn(what) = command {
-            tracing::warn!("{what}");
-        }
-    }
+    let (disks, pause) = look_around(&setup, &services, &mut dispatcher).await;
     let watching = disks.watch(Arc::clone(&services.metrics), events_tx.clone());
     must_live.push(("disks", task::spawn("disks", watching)));
     let (gate_tx, gate_rx) = watch::channel(dispatcher.gate());
@@ -166,7 +151,9 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
         services: Arc::clone(&services),
         vitals: Arc::clone(&vitals),
     };
-    must_live.extend(serve_status(&setup.settings, status.clone()).await?);
+    if let Some(seat) = &setup.seat {
+        seat.show(Place::Working(status.clone()));
+    }
     let beginning = Beginning {
         setup: &setup,
         services: &services,
@@ -178,6 +165,12 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
         cancellation: soon_tx,
         work_queues: setup.settings.worker.work_queues.clone(),
     };
+    let pausing = pause.watch(
+        Arc::clone(&services.metrics),
+        Arc::clone(&sleepers.poller),
+        events_tx.clone(),
+    );
+    must_live.push(("pause", task::spawn("pause", pausing)));
     must_live.push(beginning.poller(&sleepers, gate_rx, status));
     must_live.push(beginning.lookout(ours_rx, soon_rx));
     let beating = beginning.heart(Arc::clone(&sleepers.poller));
@@ -227,6 +220,7 @@ impl Beginning<'_> {
                 prefetch: worker.prefetch,
                 interval: worker.query_interval,
             },
+            settings_rx: services.settings.subscribe(),
             gate_rx,
             soon: Arc::clone(&sleepers.poller),
             events_tx: self.events_tx.clone(),
@@ -243,7 +237,7 @@ impl Beginning<'_> {
     ) -> Part {
         let lookout = Lookout {
             client: self.setup.client.clone(),
-            interval: self.setup.settings.worker.cancellation_interval,
+            settings_rx: self.services.settings.subscribe(),
             ours_rx,
             soon_rx,
             events_tx: self.events_tx.clone(),
@@ -325,7 +319,7 @@ fn services(
         state_dir,
         wish,
         echo,
-        supervisor: _,
+        seat: _,
     } = setup;
     Services {
         client: client.clone(),
@@ -342,11 +336,10 @@ fn services(
             worker: state_dir.worker.clone(),
             pool: wish.pool.clone(),
         },
-        policy: settings.policy.clone(),
+        settings: watch::Sender::new(Arc::new(settings.clone())),
         job_environment: settings.job_environment.clone(),
         puller,
         workspaces: state_dir.workspaces(),
-        stop_grace: settings.worker.stop_grace,
         echo: *echo,
         deployments: Fresh::new(),
         flows: Fresh::holding(FLOW_HOLDS),
@@ -354,14 +347,29 @@ fn services(
     }
 }
 
-fn disks(setup: &Setup) -> Disks {
-    Disks {
-        state: setup.settings.worker.state_dir.clone(),
-        workspaces: setup.state_dir.workspaces(),
+/// Looks at what may forbid to claim anything, before anything can be claimed.
+async fn look_around(
+    setup: &Setup,
+    services: &Services,
+    dispatcher: &mut Dispatcher,
+) -> (Disks, Pause) {
+    let state = setup.settings.worker.state_dir.clone();
+    let mut disks = Disks::new(state, setup.state_dir.workspaces());
+    let spaces = disks.look().await;
+    services.metrics.disks(&spaces);
+    let pause = Pause::look_in(&setup.state_dir.path, &services.metrics).await;
+    for event in [Event::Disks(spaces), Event::Paused(pause.reason())] {
+        for command in dispatcher.handle(event, Instant::now()) {
+            if let Command::Warn(what) = command {
+                tracing::warn!("{what}");
+            }
+        }
     }
+    (disks, pause)
 }
 
-fn limits(settings: &Settings) -> Limits {
+/// What bounds the work.
+pub(crate) fn limits(settings: &Settings) -> Limits {
     let worker = &settings.worker;
     Limits {
         slots: worker.limit.map(|limit| limit.get() as usize),
@@ -385,22 +393,6 @@ fn open_run_log(settings: &Settings, client: &Client) -> (RunLog, Vec<Part>) {
     let (run_log, items_rx) = RunLog::new();
     let ship = run_log::ship(client.clone(), shipping, items_rx);
     (run_log, vec![("run log", task::spawn("run log", ship))])
-}
-
-async fn serve_status(settings: &Settings, status: Status) -> Result<Option<Part>, WorkerError> {
-    if !settings.status.enabled {
-        return Ok(None);
-    }
-    let address = SocketAddr::new(settings.status.host, settings.status.port);
-    let listener = status::listen(address)
-        .await
-        .map_err(|source| WorkerError::Status { address, source })?;
-    let address = listener.local_addr().unwrap_or(address);
-    tracing::info!(%address, "serving /livez, /readyz, /health, /metrics, /status, and a page at /");
-    Ok(Some((
-        "status",
-        task::spawn("status", status::serve(listener, status)),
-    )))
 }
 
 // === impl Parts ===

@@ -13,6 +13,8 @@ use worker_api::{
     types::{FlowRunId, ScheduledFlowRun},
 };
 
+use worker_config::settings::{Settings, WorkerSettings};
+
 use crate::{
     event::{Event, Gate, Seen},
     metrics::Metrics,
@@ -51,6 +53,8 @@ pub(crate) struct Poller {
     pub(crate) client: Client,
     /// What to ask for.
     pub(crate) question: Question,
+    /// How this worker is set up: how often to ask, and how far ahead, may change.
+    pub(crate) settings_rx: watch::Receiver<Arc<Settings>>,
     /// Whether to ask, and for how many.
     pub(crate) gate_rx: watch::Receiver<Gate>,
     /// Says that something may be due now.
@@ -97,6 +101,8 @@ impl Poller {
         let mut cadence = Cadence::default();
         let mut before = HashSet::new();
         loop {
+            self.question
+                .follow(&self.settings_rx.borrow_and_update().worker);
             let gate = self.gate_rx.borrow_and_update().clone();
             let next = match gate {
                 Gate::Open(_) => cadence.next(self.question.interval),
@@ -116,6 +122,8 @@ impl Poller {
                     if changed.is_err() { return }
                     continue;
                 }
+                // Without its sender there is no worker any more.
+                Ok(()) = self.settings_rx.changed() => continue,
                 () = self.soon.notified(), if !cadence.woken => {
                     cadence.woken = true;
                     continue;
@@ -202,6 +210,16 @@ impl Poller {
         self.client
             .scheduled_flow_runs(pool, work_queues, before, limit)
             .await
+    }
+}
+
+// === impl Question ===
+
+impl Question {
+    /// What is asked for is asked as the settings say now.
+    fn follow(&mut self, settings: &WorkerSettings) {
+        self.prefetch = settings.prefetch;
+        self.interval = settings.query_interval;
     }
 }
 

@@ -75,10 +75,10 @@ pub(crate) async fn tell(
 
 /// Tells that the infrastructure has not begun. Nothing depends on it.
 async fn declare_waiting(services: &Services, entry: &Entry) {
-    let flow_run = FlowRunId(entry.key.flow_run);
-    if !submit::is_still_pending(services, flow_run).await {
+    if !submit::is_waiting(services, entry).await {
         return;
     }
+    let flow_run = FlowRunId(entry.key.flow_run);
     let client = services.client.with_retries(1);
     let proposal = claim::waiting_proposal(entry);
     if let Err(error) = client.propose_state(flow_run, &proposal).await {

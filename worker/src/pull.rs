@@ -128,7 +128,7 @@ impl Puller {
 
     /// What programs of steps have: what the job's own process would have.
     fn shell(&self, services: &Services, job: &Environment) -> Shell {
-        let environment = subprocess::inherited(job, &self.environment, &services.policy);
+        let environment = subprocess::inherited(job, &self.environment, &services.policy());
         let venv = environment.0.get("VIRTUAL_ENV");
         let venv = venv.filter(|path| !path.is_empty());
         let python = venv.map(|path| Path::new(path).join("bin/python"));
@@ -225,7 +225,7 @@ impl Outside for Told<'_> {
 
     fn environment(&self, name: &str) -> Option<String> {
         let own = self.job.0.get(name).cloned();
-        let allowed = self.services.policy.allow_environment_placeholders;
+        let allowed = self.services.policy().allow_environment_placeholders;
         own.or_else(|| allowed.then(|| std::env::var(name).ok()).flatten())
     }
 }
@@ -245,7 +245,7 @@ impl Told<'_> {
             let stored = stored::read(self.services, line, block, path, !inside).await?;
             return Ok(stored.map(|(step, lookups)| (vec![step], lookups)));
         }
-        let interpreter = !inside && self.services.policy.allow_command;
+        let interpreter = !inside && self.services.policy().allow_command;
         let steps = match parse(self.written, interpreter) {
             Ok(steps) => steps,
             Err(unsupported) => return Ok(Err(unsupported.to_string())),
@@ -271,7 +271,7 @@ impl Told<'_> {
 
     /// Whether everything that steps ask the environment for may be answered here; in the job it may.
     fn check_environment(&self, steps: &[Step]) -> Result<(), String> {
-        if self.services.policy.allow_environment_placeholders {
+        if self.services.policy().allow_environment_placeholders {
             return Ok(());
         }
         let names = steps.iter().flat_map(Step::environment_names);

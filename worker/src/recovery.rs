@@ -17,6 +17,7 @@ use worker_api::{
 use worker_drivers::{Handle, Owned, RunKey};
 
 use crate::{
+    claim,
     event::Event,
     journal::{Entry, Reporter, Step},
     patience::Patience,
@@ -201,7 +202,7 @@ async fn find_out(services: &Services, handle: &Handle) -> Found {
         key: handle.key,
         reporter,
         name: flow_run.name,
-        transition: TransitionId::random(),
+        transition: last_claim(services, id).await,
         step: Step::Submitted,
         handle: Some(handle.clone()),
         lease: None,
@@ -216,6 +217,22 @@ async fn find_out(services: &Services, handle: &Handle) -> Found {
         output: worker_drivers::LogCursor::default(),
         shown,
     }))
+}
+
+/// The last claim of a flow run: by it is told later whether a newer attempt has it.
+async fn last_claim(services: &Services, id: FlowRunId) -> TransitionId {
+    let mut patience = Patience::new();
+    loop {
+        match claim::last(services, id).await {
+            // Nobody's, by which no other is ours.
+            Ok(last) => return last.unwrap_or_else(TransitionId::random),
+            Err(error) if error.is_not_found() => return TransitionId::random(),
+            Err(error) => {
+                tracing::warn!(flow_run = %id, error = %chain(&error), "cannot ask who had claimed the flow run of a job that was left");
+                patience.wait().await;
+            }
+        }
+    }
 }
 
 /// Who tells how a flow run went whose entry is lost, and whether its output is shown, by what people wrote of it.

@@ -101,7 +101,8 @@ impl Report {
     ) -> Result<(), ApiError> {
         let id = FlowRunId(entry.key.flow_run);
         let flow_run = services.client.read_flow_run(id).await?;
-        if may_be_anothers(services, entry, &flow_run) && !claim::is_last(services, entry).await? {
+        let doubtful = ended_badly(end) || may_be_anothers(services, entry, &flow_run);
+        if doubtful && !claim::is_last(services, entry).await? {
             tracing::info!("a newer attempt has the flow run; this one has nothing to report");
             return Ok(());
         }
@@ -136,6 +137,14 @@ impl Report {
         services.metrics.reported(&proposal.kind);
         Ok(())
     }
+}
+
+/// Whether a job ended in a way that would end the attempt of somebody else, were the flow run theirs.
+fn ended_badly(end: &End) -> bool {
+    let End::Job { outcome, .. } = end else {
+        return false;
+    };
+    !matches!(outcome, Outcome::Exited { code: 0, .. })
 }
 
 /// Whether the flow run names another worker and its infrastructure. That may be a newer attempt's, because the engine put the flow run back

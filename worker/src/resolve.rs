@@ -145,7 +145,7 @@ async fn pull_and_plan(
     let job = resolved.with_code(entry.key, services.identity.owner.clone(), &code)?;
     services
         .driver
-        .plan(&job, &services.policy)
+        .plan(&job, &services.policy())
         .map_err(|error| NotStarted::Failed(chain(&error)))
 }
 

@@ -8,7 +8,7 @@ use std::pin::pin;
 use tokio::time::timeout;
 
 use worker_api::types::ScheduledFlowRun;
-use worker_drivers::{Handle, Outcome};
+use worker_drivers::{Handle, Outcome, Phase};
 
 use crate::{
     claim::{self, Claim, Settled},
@@ -58,50 +58,74 @@ pub(crate) async fn live(
 /// From where the journal says an earlier process was to the end of the attempt.
 pub(crate) async fn resume(services: &Services, line: &mut Line, mut entry: Entry) -> Ending {
     match Box::pin(pick_up(services, line, &mut entry)).await {
-        Ok(true) => go_on(services, line, &mut entry, None).await,
-        Ok(false) => Ending::NotOurs,
+        Ok(None) => go_on(services, line, &mut entry, None).await,
+        Ok(Some(ending)) => ending,
         Err(JournalGone) => Ending::LeftInJournal,
     }
 }
 
-/// Finds out how far an earlier process really came. False: the flow run is not ours any more, and was forgotten.
+/// Finds out how far an earlier process really came. None: the journal has it as far as it can be known, and it goes on from there.
 async fn pick_up(
     services: &Services,
     line: &mut Line,
     entry: &mut Entry,
-) -> Result<bool, JournalGone> {
-    if entry.step == Step::Submitted {
+) -> Result<Option<Ending>, JournalGone> {
+    let mut begun = false;
+    match entry.step {
         // What the janitor found is not in the journal yet.
-        services.journal.record(entry).await?;
-    }
-    if entry.step == Step::Submitting
-        && let Some(handle) = submit::find_started(services, line, entry).await
-    {
-        entry.handle = Some(handle);
-        advance(services, entry, Step::Submitted).await?;
-    }
-    // Nothing runs yet, and much may have happened to the flow run while nobody looked.
-    if matches!(
-        entry.step,
-        Step::Claiming | Step::Claimed | Step::Submitting
-    ) {
-        match claim::settle(services, entry).await {
-            Settled::Ours(lease) if entry.step == Step::Claiming => {
-                entry.lease = lease;
-                advance(services, entry, Step::Claimed).await?;
-            }
-            Settled::Ours(_) => {}
-            Settled::Cancelling => {
-                let end = End::NotStarted(NotStarted::Cancelled);
-                advance(services, entry, Step::Over(end)).await?;
-            }
-            Settled::NotOurs => {
-                services.journal.remove(entry.key).await?;
-                return Ok(false);
+        Step::Submitted => services.journal.record(entry).await?,
+        Step::Submitting => {
+            if let Some(found) = submit::find(services, line, entry).await {
+                begun = !matches!(found.phase, Phase::Pending(_));
+                entry.handle = Some(found.handle);
             }
         }
+        Step::Claiming | Step::Claimed => {}
+        Step::Over(_) => return Ok(None),
     }
-    Ok(true)
+    if begun {
+        advance(services, entry, Step::Submitted).await?;
+    }
+    if entry.step == Step::Submitted {
+        return Ok(None);
+    }
+    // Nothing has begun, as far as was seen, and much may have happened to the flow run while nobody looked.
+    match claim::settle(services, entry).await {
+        Settled::Ours(lease) if entry.step == Step::Claiming => {
+            entry.lease = lease;
+            advance(services, entry, Step::Claimed).await?;
+        }
+        // What was made and has not begun may wait for nobody but us. Asking for it again finds it and starts it.
+        Settled::Ours(_) => {}
+        Settled::Running => {
+            if entry.handle.is_none() {
+                // It must have begun since.
+                let found = submit::find(services, line, entry).await;
+                entry.handle = found.map(|one| one.handle);
+            }
+            let step = match entry.handle {
+                Some(_) => Step::Submitted,
+                None => Step::Over(End::Job {
+                    outcome: watch::lost(),
+                    tail: Vec::new(),
+                    stopped: Stopped::No,
+                }),
+            };
+            advance(services, entry, step).await?;
+        }
+        settled @ (Settled::Cancelling | Settled::NotOurs) => {
+            if entry.step == Step::Submitting && !submit::undo(services, line, entry).await {
+                return Ok(Some(Ending::LeftInJournal));
+            }
+            if settled == Settled::NotOurs {
+                services.journal.remove(entry.key).await?;
+                return Ok(Some(Ending::NotOurs));
+            }
+            let end = End::NotStarted(NotStarted::Cancelled);
+            advance(services, entry, Step::Over(end)).await?;
+        }
+    }
+    Ok(None)
 }
 
 async fn go_on(
@@ -230,10 +254,13 @@ async fn start(
         Err(why) => return Ok(Err(why)),
     };
     entry.told = Some(services.emitter.submitted(about));
-    if let Err(why) = submit::declare(services, entry).await {
-        return Ok(Err(why));
+    // Who comes back to this step has declared it before, and its job may have begun and told of itself since.
+    if entry.step == Step::Claimed {
+        if let Err(why) = submit::declare(services, entry).await {
+            return Ok(Err(why));
+        }
+        advance(services, entry, Step::Submitting).await?;
     }
-    advance(services, entry, Step::Submitting).await?;
     match submit::submit(services, line, &plan, &secrets).await {
         Ok(handle) => {
             for status in ["created", "running"] {

@@ -8,7 +8,7 @@ use worker_api::{
     Client,
     types::{Deployment, DeploymentId, Flow, FlowId, WorkPool, WorkPoolId},
 };
-use worker_config::{Secret, policy::Policy};
+use worker_config::{Secret, policy::Policy, settings::Settings};
 use worker_drivers::{Driver, Owner};
 
 use crate::{
@@ -39,16 +39,14 @@ pub(crate) struct Services {
     pub(crate) board: Arc<Board>,
     /// Who this worker is.
     pub(crate) identity: Identity,
-    /// What the operator allows.
-    pub(crate) policy: Policy,
+    /// How this worker is set up. What may change while it runs is read here, by whoever needs it, when it is needed.
+    pub(crate) settings: watch::Sender<Arc<Settings>>,
     /// The lowest layer of each job's environment.
     pub(crate) job_environment: BTreeMap<String, Secret>,
     /// What gets the code of deployments.
     pub(crate) puller: Puller,
     /// Where workspaces are made.
     pub(crate) workspaces: PathBuf,
-    /// Time between asking a job to end and forcing it.
-    pub(crate) stop_grace: Duration,
     /// Whether the output of jobs may be written to the worker's own.
     pub(crate) echo: bool,
     /// Reads of deployments, shared by the lives that ask at the same time.
@@ -68,4 +66,18 @@ pub(crate) struct Identity {
     pub(crate) pool: String,
     /// Whose infrastructure it touches: the same after a restart.
     pub(crate) owner: Owner,
+}
+
+// === impl Services ===
+
+impl Services {
+    /// What the operator allows, as it is now.
+    pub(crate) fn policy(&self) -> Policy {
+        self.settings.borrow().policy.clone()
+    }
+
+    /// Time between asking a job to end and forcing it, as it is now.
+    pub(crate) fn stop_grace(&self) -> Duration {
+        self.settings.borrow().worker.stop_grace
+    }
 }

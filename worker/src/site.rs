@@ -30,7 +30,7 @@ pub(crate) struct Site<'a> {
     worker: &'a str,
     /// Only Prefect Cloud knows workers by an id.
     worker_id: Option<String>,
-    policy: &'a Policy,
+    policy: Policy,
     pull_mode: PullMode,
     /// The lowest layer of the job's environment.
     settings: BTreeMap<String, String>,
@@ -71,7 +71,7 @@ impl<'a> Site<'a> {
         Self::new(
             services.driver.kind(),
             (&services.identity.worker, &services.client),
-            (&services.policy, services.puller.mode),
+            (services.policy(), services.puller.mode),
             &services.job_environment,
         )
     }
@@ -80,7 +80,7 @@ impl<'a> Site<'a> {
     pub(crate) fn new(
         kind: DriverKind,
         (worker, client): (&'a str, &Client),
-        (policy, pull_mode): (&'a Policy, PullMode),
+        (policy, pull_mode): (Policy, PullMode),
         job_environment: &BTreeMap<String, Secret>,
     ) -> Self {
         let settings = job_environment.iter();

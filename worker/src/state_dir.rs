@@ -17,10 +17,22 @@ const MOST_UNNAMED: u32 = 100;
 pub(crate) struct StateDir {
     /// The worker's name.
     pub(crate) worker: String,
-    path: PathBuf,
+    /// The directory.
+    pub(crate) path: PathBuf,
     _lock: Flock<File>,
     /// Where workspaces are, if not here, held as well.
     workspaces: Option<(PathBuf, Flock<File>)>,
+}
+
+/// A worker that has been started with a state directory, whether it runs or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Its name.
+    pub(crate) worker: String,
+    /// Its pool.
+    pub(crate) pool: String,
+    /// Its directory.
+    pub(crate) path: PathBuf,
 }
 
 /// Why the directory cannot be had.
@@ -150,6 +162,51 @@ pub(crate) fn try_lock(path: &Path) -> Result<Option<Flock<File>>, StateDirError
     }
 }
 
+/// The workers that have been started with a state directory, by pool and name.
+pub(crate) fn known(root: &Path) -> Result<Vec<Known>, StateDirError> {
+    let mut known = Vec::new();
+    for pool in directories(&root.join("workers"))? {
+        for path in directories(&pool)? {
+            if let (Some(pool), Some(worker)) = (name_of(&pool), name_of(&path)) {
+                known.push(Known { worker, pool, path });
+            }
+        }
+    }
+    known.sort_by(|one, other| (&one.pool, &one.worker).cmp(&(&other.pool, &other.worker)));
+    Ok(known)
+}
+
+fn directories(parent: &Path) -> Result<Vec<PathBuf>, StateDirError> {
+    let failed = |source| StateDirError::Io {
+        path: parent.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(parent) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.map_err(failed)?,
+    };
+    let paths: Result<Vec<PathBuf>, io::Error> = entries.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths.map_err(failed)?;
+    paths.retain(|path| path.is_dir());
+    Ok(paths)
+}
+
+/// The name that a directory was made for.
+fn name_of(path: &Path) -> Option<String> {
+    let text = path.file_name()?.to_str()?;
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        bytes.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// A name made fit for a file: what is not a letter, digit, dash, dot or underscore is percent-encoded, so that two names never meet.
 fn file_name(name: &str) -> String {
     let mut encoded = String::with_capacity(name.len());
@@ -189,6 +246,20 @@ mod tests {
         let _held = StateDir::take(root.path(), "demo", Some("w")).expect("free");
         let error = StateDir::take(root.path(), "demo", Some("w")).expect_err("taken");
         assert!(matches!(error, StateDirError::Taken { .. }), "{error}");
+    }
+
+    #[test]
+    fn who_was_started_is_known_by_name() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        assert_eq!(known(root.path()).expect("it is readable"), []);
+        let held = StateDir::take(root.path(), "ü/pool", Some("a worker")).expect("free");
+        let found = known(root.path()).expect("it is readable");
+        let expected = Known {
+            worker: "a worker".to_owned(),
+            pool: "ü/pool".to_owned(),
+            path: held.path.clone(),
+        };
+        assert_eq!(found, [expected]);
     }
 
     #[test]

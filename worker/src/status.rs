@@ -1,4 +1,4 @@
-//! The status server: a page for people, the same as JSON at `/status`, `/livez` (the loops turn), `/readyz` (it can take work), `/health`
+//! The status server of a process: a page for people, the same as JSON at `/status`, `/livez` (the loops turn), `/readyz` (it can take work), `/health`
 //! (as the reference's), and `/metrics`.
 //!
 //! Liveness never depends on the API or an engine: their outage must not become a restart loop. A loop that does not turn is another
@@ -21,17 +21,19 @@ use axum::{
     routing::get,
 };
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use worker_api::ApiError;
-
+use worker_config::settings::StatusSettings;
 use worker_drivers::Health;
 
 use crate::{
     board::Lines,
     dispatcher::Load,
     event::{Gate, Stage},
+    metrics::{self, Metrics},
     notify::Report,
+    seat::{Place, Seat},
     services::{Identity, Services},
     telemetry::chain,
 };
@@ -40,6 +42,9 @@ mod page;
 
 /// How long the loop may not turn before the process is not alive any more. It turns at least once a second.
 const STUCK_AFTER: Duration = Duration::from_mins(1);
+
+/// A loop that turned so lately is well: it does so each second.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// What the parts of a worker say of themselves. Written by one part each, read by probes.
 #[derive(Debug)]
@@ -65,7 +70,18 @@ struct Work {
     stage: Stage,
 }
 
-/// What the status server serves.
+/// What the status server shows: each worker of the process.
+type Seats = Arc<[Arc<Seat>]>;
+
+/// The status server's port cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("the status server cannot listen on {address}; give it another --status-port")]
+pub(crate) struct ListenError {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+/// What is to be seen of one worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     /// What the parts say.
@@ -87,8 +103,14 @@ struct Sight {
     now: Timestamp,
 }
 
+/// One worker, or why there is none.
+enum Sighting {
+    Worker(Box<Sight>),
+    None { pool: String, reason: String },
+}
+
 /// Serves until its owner drops it.
-pub(crate) async fn serve(listener: tokio::net::TcpListener, status: Status) {
+pub(crate) async fn serve(listener: tokio::net::TcpListener, seats: Seats) {
     let routes = Router::new()
         .route("/", get(page))
         .route("/status.js", get(script))
@@ -97,15 +119,23 @@ pub(crate) async fn serve(listener: tokio::net::TcpListener, status: Status) {
         .route("/health", get(health))
         .route("/status", get(whole))
         .route("/metrics", get(metrics))
-        .with_state(status);
+        .with_state(seats);
     if let Err(error) = axum::serve(listener, routes).await {
         tracing::error!(%error, "the status server has ended");
     }
 }
 
 /// Takes the port, so that a taken one is told at start-up.
-pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
-    tokio::net::TcpListener::bind(address).await
+pub(crate) async fn listen(
+    settings: &StatusSettings,
+) -> Result<tokio::net::TcpListener, ListenError> {
+    let address = SocketAddr::new(settings.host, settings.port);
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|source| ListenError { address, source })?;
+    let address = listener.local_addr().unwrap_or(address);
+    tracing::info!(%address, "serving /livez, /readyz, /health, /metrics, /status, and a page at /");
+    Ok(listener)
 }
 
 /// Ends the process when the loop is stuck: what would go on looking alive and doing nothing is worth less than a restart.
@@ -126,24 +156,41 @@ pub(crate) fn watch_over(vitals: &Arc<Vitals>) -> std::io::Result<std::thread::J
     })
 }
 
-async fn livez(State(status): State<Status>) -> impl IntoResponse {
-    if status.vitals.is_stuck() {
+async fn livez(State(seats): State<Seats>) -> impl IntoResponse {
+    if is_stuck(&seats) {
         (StatusCode::SERVICE_UNAVAILABLE, "the loop is stuck\n")
     } else {
         (StatusCode::OK, "ok\n")
     }
 }
 
-async fn readyz(State(status): State<Status>) -> impl IntoResponse {
-    match status.vitals.not_ready() {
-        None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-    }
+/// Ready is who could take a flow run, from whichever pool: one that cannot be served is no reason to keep others from being.
+async fn readyz(State(seats): State<Seats>) -> impl IntoResponse {
+    let reasons: Vec<(&str, Option<String>)> = seats
+        .iter()
+        .map(|seat| (seat.pool.as_str(), not_ready(seat)))
+        .collect();
+    let code = if reasons.iter().any(|(_, reason)| reason.is_none()) {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let line = |reason: Option<String>| reason.unwrap_or_else(|| "ok".to_owned());
+    let alone = reasons.len() == 1;
+    let lines = reasons.into_iter().map(|(pool, reason)| {
+        if alone {
+            line(reason)
+        } else {
+            format!("{pool}: {}", line(reason))
+        }
+    });
+    let lines: Vec<String> = lines.collect();
+    (code, lines.join("\n") + "\n")
 }
 
 /// The reference's probe (`--with-healthcheck`, 3.8.8), for charts and units that know only that one. Like it, it is about polling.
-async fn health(State(status): State<Status>) -> impl IntoResponse {
-    if status.vitals.is_stuck() {
+async fn health(State(seats): State<Seats>) -> impl IntoResponse {
+    if is_stuck(&seats) {
         let message = json!({"message": "Worker may be unresponsive at this time"});
         (StatusCode::SERVICE_UNAVAILABLE, Json(message))
     } else {
@@ -161,9 +208,9 @@ const GUARDS: [(HeaderName, &str); 3] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-async fn page(State(status): State<Status>) -> impl IntoResponse {
+async fn page(State(seats): State<Seats>) -> impl IntoResponse {
     let html = (header::CONTENT_TYPE, "text/html; charset=utf-8");
-    ([html], GUARDS, page::render(&status.sight()))
+    ([html], GUARDS, page::render(&sightings(&seats)))
 }
 
 async fn script() -> impl IntoResponse {
@@ -171,7 +218,26 @@ async fn script() -> impl IntoResponse {
     ([javascript], GUARDS, page::SCRIPT)
 }
 
-async fn whole(State(status): State<Status>) -> impl IntoResponse {
+/// One worker as it always was; several in a list.
+async fn whole(State(seats): State<Seats>) -> impl IntoResponse {
+    let mut shown: Vec<Value> = sightings(&seats).into_iter().map(document).collect();
+    Json(match shown.as_mut_slice() {
+        [only] => only.take(),
+        _ => json!({"version": env!("CARGO_PKG_VERSION"), "pools": shown}),
+    })
+}
+
+fn document(sighting: Sighting) -> Value {
+    let sight = match sighting {
+        Sighting::Worker(sight) => *sight,
+        Sighting::None { pool, reason } => {
+            return json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "pool": pool,
+                "claims_nothing_because": reason,
+            });
+        }
+    };
     let Sight {
         identity,
         kind,
@@ -182,7 +248,7 @@ async fn whole(State(status): State<Status>) -> impl IntoResponse {
         lines,
         uptime,
         now: _,
-    } = status.sight();
+    } = sight;
     let closed = match gate {
         Gate::Open(_) => lines.paused,
         Gate::Full(reason) | Gate::Closed(reason) => Some(reason),
@@ -191,7 +257,7 @@ async fn whole(State(status): State<Status>) -> impl IntoResponse {
         Health::Up => None,
         Health::Down { reason } => Some(reason),
     };
-    Json(json!({
+    json!({
         "version": env!("CARGO_PKG_VERSION"),
         "worker": identity.worker,
         "pool": identity.pool,
@@ -204,17 +270,56 @@ async fn whole(State(status): State<Status>) -> impl IntoResponse {
         "uptime_seconds": uptime.as_secs(),
         "held": lines.held,
         "ended": lines.ended,
-    }))
+    })
 }
 
-async fn metrics(State(status): State<Status>) -> impl IntoResponse {
-    let Services {
-        metrics, client, ..
-    } = status.services.as_ref();
+async fn metrics(State(seats): State<Seats>) -> impl IntoResponse {
+    let places: Vec<Status> = seats
+        .iter()
+        .filter_map(|seat| match seat.place() {
+            Place::Working(status) => Some(status),
+            _ => None,
+        })
+        .collect();
+    let all: Vec<&Metrics> = places
+        .iter()
+        .map(|status| status.services.metrics.as_ref())
+        .collect();
+    // Workers of one process share a client.
+    let requests = places.first().map(|status| status.services.client.tally());
     (
         [("content-type", "text/plain; version=0.0.4")],
-        metrics.render(&client.tally()),
+        metrics::render(&all, seats.len() > 1, &requests.unwrap_or_default()),
     )
+}
+
+fn is_stuck(seats: &Seats) -> bool {
+    seats.iter().any(|seat| seat.is_stuck())
+}
+
+fn not_ready(seat: &Seat) -> Option<String> {
+    match seat.place() {
+        Place::Working(status) => status.vitals.not_ready(),
+        Place::Beginning(reason) | Place::Away(reason) => Some(reason),
+        Place::Over => Some("shutting down".to_owned()),
+    }
+}
+
+fn sightings(seats: &Seats) -> Vec<Sighting> {
+    seats
+        .iter()
+        .map(|seat| match seat.place() {
+            Place::Working(status) => Sighting::Worker(Box::new(status.sight())),
+            Place::Beginning(reason) | Place::Away(reason) => Sighting::None {
+                pool: seat.pool.clone(),
+                reason,
+            },
+            Place::Over => Sighting::None {
+                pool: seat.pool.clone(),
+                reason: "its worker has ended".to_owned(),
+            },
+        })
+        .collect()
 }
 
 // === impl Status ===
@@ -287,9 +392,15 @@ impl Vitals {
             .clone()
     }
 
-    fn is_stuck(&self) -> bool {
+    /// Whether the loop has not turned for longer than it ever may.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.rested() > STUCK_AFTER
+    }
+
+    /// How long ago the loop last turned.
+    fn rested(&self) -> Duration {
         let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
-        self.began.elapsed().saturating_sub(turned) > STUCK_AFTER
+        self.began.elapsed().saturating_sub(turned)
     }
 
     /// What a supervisor is told.
@@ -303,6 +414,7 @@ impl Vitals {
         Report {
             ready: reason.is_none(),
             ending: stage > Stage::Working,
+            alive: self.rested() < STEADY,
             status: reason.map_or(held.clone(), |reason| format!("{held}; {reason}")),
         }
     }

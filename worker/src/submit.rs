@@ -12,7 +12,7 @@ use tokio::{
 use worker_api::types::{
     FlowRunId, OrchestrationStatus, ProposedState, State, StateType, TransitionId,
 };
-use worker_drivers::{DriverError, Handle, Phase, Plan, Submitted};
+use worker_drivers::{DriverError, Handle, Owned, Phase, Plan, Submitted};
 
 use crate::{
     claim::{self, Settled},
@@ -130,20 +130,13 @@ async fn mention_once(
 
 /// Looks for infrastructure that an earlier process had asked for and may have got. Until the engine answers nothing is begun anew: the
 /// workspace may be in use.
-pub(crate) async fn find_started(
-    services: &Services,
-    line: &mut Line,
-    entry: &Entry,
-) -> Option<Handle> {
+pub(crate) async fn find(services: &Services, line: &mut Line, entry: &Entry) -> Option<Owned> {
     let mut patience = Patience::new();
     loop {
         match services.driver.list_owned(&services.identity.owner).await {
             Ok(owned) => {
-                // What was made and not started waits for nobody but us: it is submitted again, which finds it and starts it.
-                let found = owned.into_iter().find(|one| {
-                    one.handle.key == entry.key && !matches!(one.phase, Phase::Pending(_))
-                });
-                return found.map(|one| one.handle);
+                let mut owned = owned.into_iter();
+                return owned.find(|one| one.handle.key == entry.key);
             }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "cannot see yet whether the job was started");
@@ -187,7 +180,8 @@ pub(crate) async fn declare(services: &Services, entry: &Entry) -> Result<(), No
         Standing::GoOn => Ok(()),
         Standing::Cancelled => Err(NotStarted::Cancelled),
         Standing::Doubtful => match claim::settle(services, entry).await {
-            Settled::Ours(_) => Ok(()),
+            // What runs already is found by its key, and nothing is made anew.
+            Settled::Ours(_) | Settled::Running => Ok(()),
             Settled::Cancelling => Err(NotStarted::Cancelled),
             Settled::NotOurs => Err(NotStarted::NotOurs),
         },
@@ -230,7 +224,7 @@ pub(crate) async fn announce(
     }
     let Some(handle) = &entry.handle else { return };
     let id = &handle.infrastructure_id;
-    if !resumed || is_still_pending(services, flow_run).await {
+    if !resumed || is_waiting(services, entry).await {
         let said = format!(
             "Flow run '{}' submitted to infrastructure: {} {id}, attempt {}.",
             entry.name, handle.kind, entry.key.attempt
@@ -267,8 +261,9 @@ pub(crate) async fn announce_running(
 ) {
     let flow_run = FlowRunId(entry.key.flow_run);
     let since_claim = Timestamp::now().duration_since(entry.claimed);
+    let is_fresh = since_claim <= CLAIM_HOLDS && !progress::begins_later(services.driver.kind());
     // The next look for cancelled flow runs finds it.
-    if since_claim > CLAIM_HOLDS && !is_still_pending(services, flow_run).await {
+    if !is_fresh && !is_waiting(services, entry).await {
         return;
     }
     match services
@@ -300,10 +295,10 @@ async fn is_last_claim(services: &Services, entry: &Entry) -> bool {
     }
 }
 
-/// Whether the flow run has not begun, as far as the API knows. Not knowing is no.
-pub(crate) async fn is_still_pending(services: &Services, flow_run: FlowRunId) -> bool {
-    match services.client.read_flow_run(flow_run).await {
-        Ok(flow_run) => flow_run.state_type == Some(StateType::Pending),
+/// Whether the flow run has not begun, as far as the API knows, and no newer attempt has it. Not knowing is no.
+pub(crate) async fn is_waiting(services: &Services, entry: &Entry) -> bool {
+    match claim::is_waiting(services, entry).await {
+        Ok(waits) => waits,
         Err(error) => {
             tracing::warn!(error = %chain(&error), "cannot see what the API knows of the job");
             false

@@ -4,24 +4,23 @@ use std::{error::Error, io::IsTerminal};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Registry,
     filter::{Directive, filter_fn},
     fmt,
     layer::SubscriberExt,
+    reload,
     util::SubscriberInitExt,
 };
 
 use worker_config::settings::LoggingSettings;
 
+/// How much is written, and the way to change it.
+#[derive(Clone, Debug)]
+pub(crate) struct Loudness(reload::Handle<EnvFilter, Registry>);
+
 /// Begins to write. Called once, by the command line.
-pub(crate) fn init(logging: &LoggingSettings) {
-    let directive: Directive = logging
-        .level
-        .parse()
-        .unwrap_or_else(|_| tracing::level_filters::LevelFilter::INFO.into());
-    let filter = EnvFilter::builder()
-        .with_default_directive(directive)
-        .parse_lossy("");
+pub(crate) fn init(logging: &LoggingSettings) -> Loudness {
+    let (filter, handle) = reload::Layer::new(filter(&logging.level));
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let registry = tracing_subscriber::registry()
         .with(filter)
@@ -36,7 +35,30 @@ pub(crate) fn init(logging: &LoggingSettings) {
             .with(lines.with_ansi(std::io::stderr().is_terminal()))
             .try_init()
     });
+    Loudness(handle)
 }
+
+fn filter(level: &str) -> EnvFilter {
+    let directive: Directive = level
+        .parse()
+        .unwrap_or_else(|_| tracing::level_filters::LevelFilter::INFO.into());
+    EnvFilter::builder()
+        .with_default_directive(directive)
+        .parse_lossy("")
+}
+
+// === impl Loudness ===
+
+impl Loudness {
+    /// Writes as much as this level says from now on.
+    pub(crate) fn set(&self, level: &str) {
+        if let Err(error) = self.0.reload(filter(level)) {
+            tracing::error!(%error, "the level of the log stays as it was");
+        }
+    }
+}
+
+// === functions ===
 
 /// The WebSocket library writes each frame at its lowest levels, and the first one on a socket has the credential. The Docker client writes what it asks
 /// for, and that has the environment of jobs.

@@ -49,6 +49,8 @@ pub(crate) async fn watch(
     handle: &Handle,
 ) -> Option<Watched> {
     let (from, claimed) = (entry.output, entry.claimed);
+    // A job may have begun before its submission was answered.
+    line.tell_again();
     let (phases_tx, phases_rx) = mpsc::channel(progress::PHASES);
     let (told, teller) = (entry.clone(), line.teller());
     let mut telling = pin!(progress::tell(services, &told, teller, phases_rx));
@@ -168,9 +170,7 @@ async fn ask(services: &Services, handle: &Handle) -> Asked {
     match services.driver.recover(handle).await {
         Ok(Recovered::Running) => Asked::GoesOn,
         Ok(Recovered::Exited(outcome)) => Asked::Ended(outcome),
-        Ok(Recovered::Missing) => Asked::Ended(Outcome::Lost {
-            reason: "it was removed by somebody else, or its machine was restarted".to_owned(),
-        }),
+        Ok(Recovered::Missing) => Asked::Ended(lost()),
         // Unreachable is not dead. The next event, snapshot or order brings the next question.
         Ok(Recovered::Unreachable { reason }) => {
             tracing::warn!(reason, "the engine cannot be asked about the job");
@@ -183,6 +183,13 @@ async fn ask(services: &Services, handle: &Handle) -> Asked {
     }
 }
 
+/// How a job ended that the engine does not have.
+pub(crate) fn lost() -> Outcome {
+    Outcome::Lost {
+        reason: "it was removed by somebody else, or its machine was restarted".to_owned(),
+    }
+}
+
 /// Asks the job to end, and says when to ask again.
 async fn stop(services: &Services, handle: &Handle, order: Order) -> Instant {
     let intent = if order == Order::Cancel {
@@ -190,7 +197,7 @@ async fn stop(services: &Services, handle: &Handle, order: Order) -> Instant {
     } else {
         Intent::Plain
     };
-    let grace = services.stop_grace;
+    let grace = services.stop_grace();
     tracing::info!(?order, ?grace, "ending the job");
     match services
         .driver

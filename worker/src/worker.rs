@@ -10,13 +10,13 @@ use tokio::{
 use tracing::Instrument;
 
 use worker_api::types::FlowRunId;
+use worker_config::settings::Settings;
 use worker_drivers::{Health, JobEvent};
 
 use crate::{
     dispatcher::Dispatcher,
     event::{Command, Event, Gate, Stage},
     line::{self, Reins},
-    notify::Supervisor,
     parts::{self, Assembled, Parts, Setup, Wires, WorkerError},
     run::{self, Ending},
     services::Services,
@@ -41,10 +41,9 @@ pub(crate) enum Farewell {
 
 /// Runs a worker until a stage of shutdown or the end of its work ends it.
 pub(crate) async fn run(
-    mut setup: Setup,
+    setup: Setup,
     stages_rx: mpsc::Receiver<Stage>,
 ) -> Result<Farewell, WorkerError> {
-    let supervisor = setup.supervisor.take();
     let Assembled {
         parts,
         services,
@@ -55,13 +54,13 @@ pub(crate) async fn run(
     let mut turning = Loop {
         job_events: services.driver.events(&services.identity.owner),
         health_rx: services.driver.health(),
+        settings_rx: services.settings.subscribe(),
         services: Arc::clone(&services),
         dispatcher,
         lives: Tasks::new(),
         reins: HashMap::new(),
         wires,
         parts,
-        supervisor,
         left: 0,
     };
     let health = turning.examined();
@@ -86,9 +85,9 @@ struct Loop {
     reins: HashMap<FlowRunId, Reins>,
     job_events: BoxStream<'static, JobEvent>,
     health_rx: watch::Receiver<Health>,
+    settings_rx: watch::Receiver<Arc<Settings>>,
     wires: Wires,
     parts: Parts,
-    supervisor: Option<Supervisor>,
     /// Flow runs whose lives ended before they were reported.
     left: usize,
 }
@@ -116,14 +115,12 @@ impl Loop {
                     Event::Job(event)
                 }
                 Ok(()) = self.health_rx.changed() => self.examined(),
+                Ok(()) = self.settings_rx.changed() => self.limited(),
                 error = self.parts.hopeless() => return Err(error),
                 _ = tick.tick() => {
                     self.parts.check()?;
                     if self.services.journal.is_gone() {
                         return Err(WorkerError::JournalGone);
-                    }
-                    if let Some(supervisor) = &mut self.supervisor {
-                        supervisor.tell(&self.wires.vitals.report());
                     }
                     Event::Tick
                 }
@@ -198,6 +195,15 @@ impl Loop {
         let health = self.health_rx.borrow_and_update().clone();
         self.services.metrics.driver(&health);
         Event::Driver(health)
+    }
+
+    fn limited(&mut self) -> Event {
+        let settings = Arc::clone(&self.settings_rx.borrow_and_update());
+        let limits = parts::limits(&settings);
+        self.services
+            .metrics
+            .set_up(limits.slots, settings.worker.query_interval);
+        Event::Limits(limits)
     }
 
     fn put_in_reins(&mut self, id: FlowRunId) -> (Arc<Services>, line::Line) {

@@ -46,8 +46,16 @@ pub(super) fn settings(
             .max_log_size
             .min(cloud.unwrap_or(CLOUD_MAX_LOG_SIZE));
     }
+    let mut all = worker(&mut reader, sources);
+    let pools = pools(&mut reader, sources);
+    // What is said of the only pool is said of the worker.
+    match pools.as_slice() {
+        [only] => all.clone_from(only),
+        _ => all.pool = pools.first().and_then(|first| first.pool.clone()),
+    }
     Settings {
-        worker: worker(&mut reader, sources),
+        worker: all,
+        pools,
         status: status(&mut reader),
         server: server(&mut reader, sources),
         process: process(&mut reader),
@@ -113,7 +121,7 @@ fn worker(reader: &mut Reader<'_>, sources: &Sources) -> WorkerSettings {
     // A start is mostly waiting, for the API, the disk and the engine, so a few of them a core keep it busy.
     let starts = NonZeroU32::new(cores.saturating_mul(4).max(16)).expect("at least sixteen");
     WorkerSettings {
-        pool: reader.find("worker.pool", read::filled_text),
+        pool: None,
         name: reader.find("worker.name", read::worker_name),
         work_queues: reader
             .find("worker.work_queues", read::texts)
@@ -160,6 +168,27 @@ fn worker(reader: &mut Reader<'_>, sources: &Sources) -> WorkerSettings {
             .path("worker.state_dir")
             .unwrap_or_else(|| default_state_dir(sources)),
     }
+}
+
+/// The settings of each pool: of those that are named, else of those that have a section.
+fn pools(reader: &mut Reader<'_>, sources: &Sources) -> Vec<WorkerSettings> {
+    let names = reader.find("worker.pool", read::names);
+    let sections = reader.layers().pools();
+    let names = names.unwrap_or_else(|| sections.cloned().collect());
+    for (pool, _, flag, _) in sources.flags.given_for_pools() {
+        if !names.iter().any(|name| name == pool) {
+            let problem = format!("'{pool}' is not among the work pools of this worker");
+            reader.error(&format!("flag {flag}"), problem);
+        }
+    }
+    let pools = names.into_iter().map(|name| {
+        let own = reader.layers().of_pool(&name);
+        WorkerSettings {
+            pool: Some(name),
+            ..worker(&mut reader.over(&own), sources)
+        }
+    });
+    pools.collect()
 }
 
 /// What systemd made for the unit, else where a user's programs keep such things, else where a machine's do.

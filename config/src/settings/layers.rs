@@ -20,7 +20,21 @@ pub(super) struct Layers {
     written: BTreeMap<&'static str, Written>,
     /// Keys whose value is written in a place of ours, not of Prefect's.
     ours: BTreeSet<&'static str>,
+    /// What is written for one pool alone.
+    pools: BTreeMap<String, BTreeMap<&'static str, Written>>,
 }
+
+/// The section of `worker.toml` with a section for each pool.
+const POOLS: &str = "pools";
+
+/// What may be said of one pool alone.
+const OF_A_POOL: [&str; 5] = [
+    "worker.type",
+    "worker.limit",
+    "worker.start_concurrency",
+    "worker.work_queues",
+    "worker.base_job_template",
+];
 
 /// Variables of ours that are no keys.
 const OTHER_VARIABLES: &[&str] = &["WORKER_CONFIG"];
@@ -58,6 +72,22 @@ impl Layers {
     /// Whether the value that wins is written in a place of ours.
     pub(super) fn is_ours(&self, id: &str) -> bool {
         self.ours.contains(id)
+    }
+
+    /// The pools of which something is said.
+    pub(super) fn pools(&self) -> impl Iterator<Item = &String> {
+        self.pools.keys()
+    }
+
+    /// What is written for a pool: what is said of it alone wins over what is said of all.
+    pub(super) fn of_pool(&self, pool: &str) -> Self {
+        let mut layers = Self {
+            written: self.written.clone(),
+            ..Self::default()
+        };
+        let own = self.pools.get(pool).cloned();
+        layers.written.extend(own.unwrap_or_default());
+        layers
     }
 
     fn add_prefect(&mut self, settings: &BTreeMap<&'static str, Written>) {
@@ -100,8 +130,15 @@ impl Layers {
                 let Some(value) = variables.get(&name).filter(|value| !value.is_empty()) else {
                     continue;
                 };
+                let value = match value.split_once(',') {
+                    // A file and a flag say it otherwise.
+                    Some(_) if key.id == "worker.pool" => {
+                        Value::from_iter(value.split(',').map(str::trim))
+                    }
+                    _ => Value::from(value.as_str()),
+                };
                 let written = Written {
-                    value: Value::from(value.as_str()),
+                    value,
                     place: place(&name),
                     base: sources.directory.clone(),
                 };
@@ -121,6 +158,10 @@ impl Layers {
         let sections: BTreeSet<_> = KEYS.iter().map(Key::section).collect();
         for (section, value) in file {
             let place = format!("[{section}] in {}", path.display());
+            if section == POOLS {
+                self.add_pools(value, (&path, base), notes);
+                continue;
+            }
             if !sections.contains(section.as_str()) {
                 let problem = format!(
                     "unknown section; {}",
@@ -158,7 +199,48 @@ impl Layers {
         }
     }
 
+    /// A section for each pool, as `[pools.name]`.
+    fn add_pools(&mut self, pools: Value, (path, base): (&Path, &Path), notes: &mut Notes) {
+        let Value::Object(pools) = pools else {
+            let place = format!("{POOLS} in {}", path.display());
+            let problem = "must be sections, as in [pools.my-pool]";
+            notes.errors.push(ConfigError::new(place, problem));
+            return;
+        };
+        for (pool, keys) in pools {
+            let place = format!("[{POOLS}.{pool}] in {}", path.display());
+            let Value::Object(keys) = keys else {
+                notes
+                    .errors
+                    .push(ConfigError::new(place, "must be a section"));
+                continue;
+            };
+            let own = self.pools.entry(pool.clone()).or_default();
+            for (name, value) in keys {
+                let place = format!("{POOLS}.{pool}.{name} in {}", path.display());
+                let known = || KEYS.iter().filter(|key| OF_A_POOL.contains(&key.id));
+                if let Some(key) = known().find(|key| key.name() == name) {
+                    let base = base.to_owned();
+                    own.insert(key.id, Written { value, place, base });
+                } else {
+                    let known = suggestion(&name, known().map(Key::name));
+                    let problem = format!("cannot be said of one pool alone; {known}");
+                    notes.errors.push(ConfigError::new(place, problem));
+                }
+            }
+        }
+    }
+
     fn add_flags(&mut self, sources: &Sources, notes: &mut Notes) {
+        for (pool, id, flag, value) in sources.flags.given_for_pools() {
+            let written = Written {
+                value,
+                place: format!("flag {flag} of work pool '{pool}'"),
+                base: sources.directory.clone(),
+            };
+            let own = self.pools.entry(pool.to_owned()).or_default();
+            own.insert(id, written);
+        }
         for (id, flag, value) in sources.flags.given(notes) {
             let written = Written {
                 value,

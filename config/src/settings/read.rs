@@ -37,6 +37,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What is read.
+    pub(super) fn layers(&self) -> &'a Layers {
+        self.layers
+    }
+
+    /// Reads other layers, and notes what is wrong with them at the same place.
+    pub(super) fn over<'b>(&'b mut self, layers: &'b Layers) -> Reader<'b> {
+        Reader::new(self.sources, layers, self.notes)
+    }
+
     /// Reads a key, if it is set. What `parse` refuses is noted, and counts as not set.
     pub(super) fn find<T>(
         &mut self,
@@ -55,6 +65,11 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// Notes that something is wrong that is no value of a key.
+    pub(super) fn error(&mut self, place: &str, problem: String) {
+        self.notes.errors.push(ConfigError::new(place, problem));
     }
 
     /// Notes that a value is wrong together with others. `id` is the key to name, if it is set.
@@ -118,6 +133,21 @@ pub(super) fn filled_text(value: &Value) -> Parsed<String> {
         .filter(|text| !text.is_empty())
         .map(str::to_owned)
         .ok_or_else(|| "must be a text that is not empty".to_owned())
+}
+
+/// Names: one text, or a list of them; each once.
+pub(super) fn names(value: &Value) -> Parsed<Vec<String>> {
+    let texts = match value {
+        Value::Array(items) => items.iter().map(filled_text).collect(),
+        one => filled_text(one).map(|name| vec![name]),
+    };
+    let mut names: Vec<String> = Vec::new();
+    for name in texts.map_err(|_| "must be a name, or a list of names".to_owned())? {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// A text that may be empty, which means that there is none.

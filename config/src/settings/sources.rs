@@ -29,20 +29,20 @@ pub struct Sources {
 /// Durations are a number of seconds or a text like `90`, `30s`, `5m`, `1h30m`.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
-    /// `--pool`: the work pool.
-    pub pool: Option<String>,
+    /// `--pool`, repeated: the work pools.
+    pub pools: Vec<String>,
     /// `--name`: this worker's name.
     pub name: Option<String>,
     /// `--work-queue`, repeated: the queues to poll.
     pub work_queues: Vec<String>,
-    /// `--type`: the pool type.
-    pub kind: Option<String>,
+    /// `--type`, repeated: the pool type, or that of one pool as `POOL=TYPE`.
+    pub kinds: Vec<String>,
     /// `--prefetch-seconds`, a duration.
     pub prefetch_seconds: Option<String>,
     /// `--run-once` and `--no-run-once`.
     pub run_once: Option<bool>,
-    /// `--limit`: how many flow runs at once.
-    pub limit: Option<u32>,
+    /// `--limit`, repeated: how many flow runs at once, or how many of one pool as `POOL=N`.
+    pub limits: Vec<String>,
     /// `--with-healthcheck` and `--no-with-healthcheck`: the status server.
     pub with_healthcheck: Option<bool>,
     /// `--base-job-template`: a file.
@@ -130,13 +130,13 @@ impl Flags {
     /// The flags that are given and set a key of `worker.toml`: key, spelling, value.
     pub(super) fn given(&self, notes: &mut Notes) -> Vec<(&'static str, &'static str, Value)> {
         let Self {
-            pool,
+            pools,
             name,
             work_queues,
-            kind,
+            kinds,
             prefetch_seconds,
             run_once,
-            limit,
+            limits,
             with_healthcheck,
             base_job_template,
             create_pool_if_not_found,
@@ -162,13 +162,17 @@ impl Flags {
         } = self;
         let queues = (!work_queues.is_empty()).then(|| work_queues.clone());
         let mut given = Given::default();
-        given.add("worker.pool", pool.as_ref());
+        match pools.as_slice() {
+            [] => {}
+            [only] => given.add("worker.pool", Some(only)),
+            several => given.add("worker.pool", Some(&several.to_vec())),
+        }
         given.add("worker.name", name.as_ref());
         given.add("worker.work_queues", queues.as_ref());
-        given.add("worker.type", kind.as_ref());
+        given.add("worker.type", for_all(kinds));
         given.add("worker.prefetch", prefetch_seconds.as_ref());
         given.add("worker.run_once", run_once.as_ref());
-        given.add("worker.limit", limit.as_ref());
+        given.add("worker.limit", for_all(limits));
         given.add("status.enabled", with_healthcheck.as_ref());
         given.add_path(
             "worker.base_job_template",
@@ -197,6 +201,19 @@ impl Flags {
     }
 }
 
+impl Flags {
+    /// The flags that are given for one pool: pool, key of `worker.toml`, spelling, value.
+    pub(super) fn given_for_pools(
+        &self,
+    ) -> impl Iterator<Item = (&str, &'static str, &'static str, Value)> {
+        let both = [("worker.type", &self.kinds), ("worker.limit", &self.limits)];
+        both.into_iter().flat_map(|(id, texts)| {
+            let for_pools = texts.iter().filter_map(|text| text.rsplit_once('='));
+            for_pools.map(move |(pool, value)| (pool, id, spelling(id), Value::from(value)))
+        })
+    }
+}
+
 // === impl Given ===
 
 impl Given {
@@ -218,6 +235,11 @@ impl Given {
                 .push(ConfigError::new(place, "must be valid UTF-8"));
         }
     }
+}
+
+/// The last of the values that are not for one pool alone.
+fn for_all(texts: &[String]) -> Option<&String> {
+    texts.iter().rfind(|text| !text.contains('='))
 }
 
 /// How the flag of a key is spelled, in messages about its value.

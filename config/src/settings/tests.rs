@@ -233,13 +233,13 @@ fn each_layer_wins_over_the_one_below() {
 
 fn every_flag() -> Flags {
     Flags {
-        pool: Some("docker-pool".into()),
+        pools: vec!["docker-pool".into()],
         name: Some("w 1".into()),
         work_queues: vec!["a".into(), "b,c".into()],
-        kind: Some("docker".into()),
+        kinds: vec!["docker".into()],
         prefetch_seconds: Some("20".into()),
         run_once: Some(true),
-        limit: Some(3),
+        limits: vec!["3".into()],
         with_healthcheck: Some(true),
         base_job_template: Some("t.json".into()),
         create_pool_if_not_found: Some(false),
@@ -327,7 +327,7 @@ fn every_error_is_told_at_once_with_its_place() {
         .var("PREFECT_SERVER_API_PORT", "many")
         .var("WORKER_LOGGING_LEVEL", "loud")
         .flags(Flags {
-            kind: Some("ecs".into()),
+            kinds: vec!["ecs".into()],
             drain_timeout: Some("soon".into()),
             profile: Some("locla".into()),
             ..Flags::default()
@@ -692,4 +692,90 @@ fn every_key_that_says_what_a_prefect_setting_says_names_one_that_exists() {
             "{path}"
         );
     }
+}
+
+/// Pool, type and limit of each pool.
+fn pools(settings: &Settings) -> Vec<(String, Option<DriverKind>, Option<u32>)> {
+    let pools = settings.pools.iter().map(|own| {
+        (
+            own.pool.clone().expect("it is of a pool"),
+            own.kind,
+            own.limit.map(u32::from),
+        )
+    });
+    pools.collect()
+}
+
+#[test]
+fn what_is_said_of_one_pool_wins_over_what_is_said_of_all() {
+    let flags = |limits: &[&str]| Flags {
+        pools: vec!["b".into(), "a".into(), "b".into()],
+        limits: limits.iter().map(|text| (*text).to_owned()).collect(),
+        kinds: vec!["a=docker".into()],
+        ..Flags::default()
+    };
+    let place = Place::new()
+        .config("[worker]\nlimit = 9\n[pools.a]\nlimit = 2\n[pools.c]\nlimit = 1\n")
+        .flags(flags(&[]));
+    let docker = Some(DriverKind::Docker);
+    assert_eq!(
+        pools(&place.settings()),
+        [
+            ("b".to_owned(), None, Some(9)),
+            ("a".to_owned(), docker, Some(2))
+        ]
+    );
+    let place = place.flags(flags(&["5", "b=7", "a=3"]));
+    assert_eq!(
+        pools(&place.settings()),
+        [
+            ("b".to_owned(), None, Some(7)),
+            ("a".to_owned(), docker, Some(3))
+        ]
+    );
+    let settings = place.settings();
+    assert_eq!(settings.worker.pool.as_deref(), Some("b"));
+    assert_eq!(settings.worker.limit.map(u32::from), Some(5));
+    assert_eq!(settings.of_pool("a").worker.limit.map(u32::from), Some(3));
+}
+
+#[test]
+fn pools_are_named_by_sections_lists_and_commas_and_the_only_one_is_the_worker() {
+    let sections = Place::new().config("[pools.x]\nlimit = 2\n[pools.y]\n");
+    assert_eq!(
+        pools(&sections.settings()),
+        [
+            ("x".to_owned(), None, Some(2)),
+            ("y".to_owned(), None, None)
+        ]
+    );
+    let list = Place::new().config("[worker]\npool = ['one, two', 'three']\n");
+    let names: Vec<_> = pools(&list.settings())
+        .into_iter()
+        .map(|own| own.0)
+        .collect();
+    assert_eq!(names, ["one, two", "three"]);
+    let commas = Place::new().var("WORKER_POOL", "one, two");
+    let names: Vec<_> = pools(&commas.settings())
+        .into_iter()
+        .map(|own| own.0)
+        .collect();
+    assert_eq!(names, ["one", "two"]);
+    let only = sections.var("WORKER_POOL", "x").settings();
+    assert_eq!(only.worker.limit.map(u32::from), Some(2));
+    assert_eq!(only.pools, [only.worker.clone()]);
+}
+
+#[test]
+fn what_is_wrong_with_several_pools_is_said_once() {
+    let place = Place::new().config(
+        "[worker]\npool = ['a', 'b']\nlimit = 0\n[pools.a]\nlimt = 1\nlimit = 'x'\n[pools]\nc = 1\n",
+    );
+    insta::assert_snapshot!(place.errors(), @r"
+    configuration: 4 errors
+      pools.a.limt in /cwd/worker.toml: cannot be said of one pool alone; did you mean 'limit'?
+      [pools.c] in /cwd/worker.toml: must be a section
+      worker.limit in /cwd/worker.toml: must be a whole number, at least 1, is 0
+      pools.a.limit in /cwd/worker.toml: must be a whole number, at least 1, is 'x'
+    ");
 }

@@ -14,7 +14,10 @@ use crate::{
 };
 
 /// The longest any wait of a case takes. Far more than any engine needs: a case that reaches it has failed.
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(3);
+
+/// The time between two tries of what an engine could not do yet.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// A worker with one driver, seen from its driver's side.
 #[expect(
@@ -100,6 +103,19 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// Takes in events until a job has ended that was told to, as it should. Whether the engine recorded how.
+    #[track_caller]
+    pub fn ended_as(&mut self, key: RunKey, expected: &[Outcome]) -> impl Future<Output = bool> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let outcome = self.ended(key).await;
+            let is_recorded = expected.contains(&outcome);
+            let may_be_lost = self.subject.loses_ends() && matches!(outcome, Outcome::Lost { .. });
+            assert!(is_recorded || may_be_lost, "{outcome:?} at {caller}");
+            is_recorded
+        }
+    }
+
     /// Takes in events until a job runs.
     pub async fn running(&mut self, key: RunKey) {
         while self.phases.get(&key) != Some(&Phase::Running) {
@@ -162,11 +178,17 @@ impl<'a> Scene<'a> {
             .expect("it can be asked to stop");
     }
 
-    /// Removes a job.
+    /// Removes a job, as often as it takes.
     pub async fn destroy(&self, key: RunKey) {
-        within("destroy", self.driver.destroy(key))
-            .await
-            .expect("it can be removed");
+        let removal = async {
+            loop {
+                match self.driver.destroy(key).await {
+                    Err(error) if error.is_transient() => tokio::time::sleep(AGAIN).await,
+                    answer => return answer,
+                }
+            }
+        };
+        within("destroy", removal).await.expect("it can be removed");
     }
 
     /// Asks what became of a job.

@@ -12,6 +12,9 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// Less than anybody notices.
 const HASTE: Duration = Duration::from_millis(300);
 
+/// How often an engine that may lose an end is given the chance to record it.
+const TRIES: usize = 10;
+
 const POLITE: Outcome = Outcome::Signalled {
     signal: 15,
     by_us: true,
@@ -26,23 +29,28 @@ pub async fn politely_ends_by_our_signal(subject: &dyn Subject) {
     let mut scene = Scene::new(subject).await;
     let handle = scene.start(&Behaviour::Wait).await;
     scene.stop(&handle, PATIENCE).await;
-    assert_eq!(scene.ended(handle.key).await, POLITE);
+    scene.ended_as(handle.key, &[POLITE]).await;
     scene.destroy(handle.key).await;
 }
 
 /// A job that tidies up ends as it wants to.
 pub async fn politely_leaves_the_exit_code_to_the_job(subject: &dyn Subject) {
-    let mut scene = Scene::new(subject).await;
-    let handle = ready(&mut scene, &Behaviour::WaitThenExit(7)).await;
-    scene.stop(&handle, PATIENCE).await;
-    assert_eq!(
-        scene.ended(handle.key).await,
-        Outcome::Exited {
-            code: 7,
-            reported: false
+    let own = Outcome::Exited {
+        code: 7,
+        reported: false,
+    };
+    // What an engine may lose it does not lose each time.
+    for _ in 0..TRIES {
+        let mut scene = Scene::new(subject).await;
+        let handle = ready(&mut scene, &Behaviour::WaitThenExit(7)).await;
+        scene.stop(&handle, PATIENCE).await;
+        let is_recorded = scene.ended_as(handle.key, std::slice::from_ref(&own)).await;
+        scene.destroy(handle.key).await;
+        if is_recorded {
+            return;
         }
-    );
-    scene.destroy(handle.key).await;
+    }
+    panic!("no end was recorded, {TRIES} times");
 }
 
 /// A job that takes no notice is forced, and not before its grace has passed.
@@ -51,7 +59,7 @@ pub async fn what_takes_no_notice_is_forced(subject: &dyn Subject) {
     let handle = ready(&mut scene, &Behaviour::IgnoreStop).await;
     let asked = Instant::now();
     scene.stop(&handle, HASTE).await;
-    assert_eq!(scene.ended(handle.key).await, FORCED);
+    scene.ended_as(handle.key, &[FORCED]).await;
     assert!(asked.elapsed() >= HASTE, "it was forced before its time");
     scene.processes(handle.key, 0).await;
     scene.destroy(handle.key).await;
@@ -63,7 +71,7 @@ pub async fn a_shorter_grace_shortens(subject: &dyn Subject) {
     let handle = ready(&mut scene, &Behaviour::IgnoreStop).await;
     scene.stop(&handle, subject.longest_grace()).await;
     scene.stop(&handle, HASTE).await;
-    assert_eq!(scene.ended(handle.key).await, FORCED);
+    scene.ended_as(handle.key, &[FORCED]).await;
     scene.destroy(handle.key).await;
 }
 
@@ -73,7 +81,7 @@ pub async fn a_longer_grace_does_not_lengthen(subject: &dyn Subject) {
     let handle = ready(&mut scene, &Behaviour::IgnoreStop).await;
     scene.stop(&handle, HASTE).await;
     scene.stop(&handle, Duration::from_hours(1)).await;
-    assert_eq!(scene.ended(handle.key).await, FORCED);
+    scene.ended_as(handle.key, &[FORCED]).await;
     scene.destroy(handle.key).await;
 }
 
@@ -83,7 +91,7 @@ pub async fn twice_is_success(subject: &dyn Subject) {
     let handle = scene.start(&Behaviour::Wait).await;
     scene.stop(&handle, PATIENCE).await;
     scene.stop(&handle, PATIENCE).await;
-    assert_eq!(scene.ended(handle.key).await, POLITE);
+    scene.ended_as(handle.key, &[POLITE]).await;
     scene.destroy(handle.key).await;
 }
 
@@ -110,8 +118,7 @@ pub async fn racing_the_end_is_success(subject: &dyn Subject) {
         let handle = scene.start(&Behaviour::Exit(3)).await;
         tokio::time::sleep(delay).await;
         scene.stop(&handle, PATIENCE).await;
-        let outcome = scene.ended(handle.key).await;
-        assert!(outcome == own || outcome == POLITE, "{outcome:?}");
+        scene.ended_as(handle.key, &[own.clone(), POLITE]).await;
         scene.destroy(handle.key).await;
     }
 }
@@ -122,7 +129,7 @@ pub async fn ends_what_the_job_started(subject: &dyn Subject) {
     let handle = scene.start(&Behaviour::WaitWithChild).await;
     scene.processes(handle.key, 2).await;
     scene.stop(&handle, PATIENCE).await;
-    assert_eq!(scene.ended(handle.key).await, POLITE);
+    scene.ended_as(handle.key, &[POLITE]).await;
     assert_eq!(subject.processes(handle.key).await, 0);
     scene.destroy(handle.key).await;
 }
@@ -139,7 +146,7 @@ pub async fn a_stop_for_each_intent_ends_the_job(subject: &dyn Subject) {
         within("stop", scene.driver.stop(&handle, request))
             .await
             .expect("it can be asked to stop");
-        assert_eq!(scene.ended(handle.key).await, POLITE);
+        scene.ended_as(handle.key, &[POLITE]).await;
         scene.destroy(handle.key).await;
     }
 }

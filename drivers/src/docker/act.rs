@@ -138,7 +138,7 @@ async fn settle(
     name: &str,
 ) -> Result<Submitted, DriverError> {
     for turn in 0..SETTLES {
-        let mut all = all_of(shared, plan).await?;
+        let mut all = all_of(shared, &plan.owner, plan.key).await?;
         let is_first = all.first().and_then(|one| one.id.as_ref()) == Some(&created);
         all.retain(|one| one.id.as_ref() != Some(&created));
         let Some(other) = all.first() else { break };
@@ -326,16 +326,29 @@ pub(super) async fn inspect(
 
 /// The container of an attempt: one that was started, if there is one, else the oldest.
 async fn find(shared: &Shared, plan: &Plan) -> Result<Option<ContainerSummary>, DriverError> {
-    Ok(all_of(shared, plan).await?.into_iter().next())
+    let all = all_of(shared, &plan.owner, plan.key).await?;
+    Ok(all.into_iter().next())
+}
+
+/// Whether an attempt has a container besides this one.
+pub(super) async fn has_another(
+    shared: &Shared,
+    owner: &Owner,
+    key: RunKey,
+    container: &str,
+) -> Result<bool, DriverError> {
+    let all = all_of(shared, owner, key).await?;
+    Ok(all.iter().any(|one| one.id.as_deref() != Some(container)))
 }
 
 /// All containers of an attempt: those that were started first, then by age.
-async fn all_of(shared: &Shared, plan: &Plan) -> Result<Vec<ContainerSummary>, DriverError> {
-    let key = plan.key.to_string();
-    let labels = [
-        (JOB_LABEL, key.as_str()),
-        (OWNER_LABEL, plan.owner.0.as_str()),
-    ];
+async fn all_of(
+    shared: &Shared,
+    owner: &Owner,
+    key: RunKey,
+) -> Result<Vec<ContainerSummary>, DriverError> {
+    let key = key.to_string();
+    let labels = [(JOB_LABEL, key.as_str()), (OWNER_LABEL, owner.0.as_str())];
     let mut found = list(shared.control()?, &labels).await?;
     found.retain(|one| !keep::is_kept(one));
     found.sort_by_key(|one| (!has_started(one), one.created, one.id.clone()));

@@ -315,17 +315,20 @@ impl Events {
                     phase: Phase::Running,
                 }));
             }
-            "die" => {
-                match act::phase_of(&self.shared, key, container).await? {
-                    Some(Phase::Exited(outcome)) => outcome,
-                    // The next list says what became of it.
-                    Some(_) => return Ok(None),
-                    None => state::removed(),
-                }
-            }
-            "destroy" => state::removed(),
+            "die" => match act::phase_of(&self.shared, key, container).await? {
+                Some(Phase::Exited(outcome)) => Some(outcome),
+                // The next list says what became of it.
+                Some(_) => return Ok(None),
+                None => None,
+            },
+            "destroy" => None,
             _ => return Ok(None),
         };
+        // What is gone may be one that was made in vain, before the one that runs.
+        if outcome.is_none() && act::has_another(&self.shared, &self.owner, key, container).await? {
+            return Ok(None);
+        }
+        let outcome = outcome.unwrap_or_else(state::removed);
         let is_news = self.ended.insert(key);
         if action == "destroy" {
             self.ended.remove(&key);

@@ -146,7 +146,7 @@ async fn make(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
         Err(error) => {
             let refused = error::refused(&error, &what());
             if !matches!(refused, DriverError::Unavailable { .. }) {
-                drop_secret(&cluster, plan).await;
+                drop_secret(shared, &cluster, plan).await;
             }
             return Err(refused);
         }
@@ -157,11 +157,11 @@ async fn make(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
         .iter()
         .all(|(name, value)| labels.get(name) == Some(value));
     let Some(seen) = JobSeen::of(&job).filter(|_| is_ours) else {
-        drop_secret(&cluster, plan).await;
+        drop_secret(shared, &cluster, plan).await;
         return Err(DriverError::Conflict { what: what() });
     };
-    if plan.secret.is_some() {
-        give_secret(&cluster, plan, &seen).await;
+    if plan.secret.is_none() || give_secret(shared, &cluster, plan, &seen).await {
+        lock(&shared.tied).insert(plan.key);
     }
     let handle = seen.handle(&cluster.id);
     lock(&shared.known).insert(plan.key, handle.clone());
@@ -224,8 +224,8 @@ async fn keep_secret(cluster: &Cluster, plan: &Plan) -> Result<(), DriverError> 
     }
 }
 
-/// Has the Secret go with its Job. Where that fails, it goes when the job is removed by us.
-async fn give_secret(cluster: &Cluster, plan: &Plan, job: &JobSeen) {
+/// Has the Secret go with its Job. False: it cannot, and goes when the job is removed by us.
+async fn give_secret(shared: &Shared, cluster: &Cluster, plan: &Plan, job: &JobSeen) -> bool {
     let secrets: Api<Secret> = Api::namespaced(cluster.control.clone(), &plan.namespace);
     let owner = json!({
         "apiVersion": "batch/v1",
@@ -238,27 +238,47 @@ async fn give_secret(cluster: &Cluster, plan: &Plan, job: &JobSeen) {
     let patch = Patch::Merge(patch);
     let name = plan.secret_name();
     let given = bounded(secrets.patch(&name, &PatchParams::default(), &patch)).await;
-    if let Err(error) = given {
-        tracing::warn!(
-            job = %plan.key,
-            error = error::message(&error),
-            "cannot tie the secret of a job to it; it is removed with the job by this worker"
-        );
+    match given {
+        Ok(_) => true,
+        Err(error) if error::is_forbidden(&error) => {
+            shared.complain_once(
+                "secrets/patch",
+                "this worker may not patch secrets, so those of its jobs do not go with them by themselves; it deletes them",
+            );
+            false
+        }
+        Err(error) => {
+            tracing::warn!(
+                job = %plan.key,
+                error = error::message(&error),
+                "cannot tie the secret of a job to it; it is removed with the job by this worker"
+            );
+            false
+        }
     }
 }
 
-async fn drop_secret(cluster: &Cluster, plan: &Plan) {
+async fn drop_secret(shared: &Shared, cluster: &Cluster, plan: &Plan) {
     if plan.secret.is_none() {
         return;
     }
     let secrets: Api<Secret> = Api::namespaced(cluster.control.clone(), &plan.namespace);
     let name = plan.secret_name();
     let deleted = bounded(secrets.delete(&name, &DeleteParams::default())).await;
-    if let Err(error) = deleted
-        && !error::is_missing(&error)
-    {
-        tracing::warn!(job = %plan.key, error = error::message(&error), "a secret is left that no job uses");
+    match deleted {
+        Err(error) if error::is_forbidden(&error) => may_not_delete_secrets(shared),
+        Err(error) if !error::is_missing(&error) => {
+            tracing::warn!(job = %plan.key, error = error::message(&error), "a secret is left that no job uses");
+        }
+        _ => {}
     }
+}
+
+fn may_not_delete_secrets(shared: &Shared) {
+    shared.complain_once(
+        "secrets/delete",
+        "this worker may not delete secrets, so those are left whose jobs could not be made",
+    );
 }
 
 /// What became of an attempt.
@@ -322,7 +342,7 @@ pub(super) async fn destroy(shared: &Shared, key: RunKey) -> Result<(), DriverEr
     for place in &places {
         remove(shared, place, key).await?;
     }
-    if places.is_empty() {
+    if places.is_empty() || !lock(&shared.tied).contains(&key) {
         remove_secrets(shared, key).await;
     }
     shared.forget(key);
@@ -356,7 +376,7 @@ async fn remove(shared: &Shared, place: &Place, key: RunKey) -> Result<(), Drive
     let Some(job) = place.look(key).await? else {
         return Ok(());
     };
-    if job.is_kept && has_ended(shared, place, job).await? && let_go(place).await {
+    if job.is_kept && has_ended(shared, place, job).await? && let_go(shared, place).await {
         return Ok(());
     }
     delete(shared, place, key, NO_GRACE).await?;
@@ -394,11 +414,18 @@ async fn has_ended(shared: &Shared, place: &Place, mut job: JobSeen) -> Result<b
 }
 
 /// Leaves a Job that has ended to the cluster, which removes it when its time has come (`finished_job_ttl`): from now on it is nobody's.
-async fn let_go(place: &Place) -> bool {
+async fn let_go(shared: &Shared, place: &Place) -> bool {
     let patch = json!({"metadata": {"labels": {OWNER_LABEL: null}, "uid": place.uid}});
     let (jobs, parameters) = (place.jobs(), PatchParams::default());
     match bounded(jobs.patch(&place.name, &parameters, &Patch::Merge(patch))).await {
         Ok(_) => true,
+        Err(error) if error::is_forbidden(&error) => {
+            shared.complain_once(
+                "jobs/patch",
+                "this worker may not patch jobs, so it deletes those that have ended instead of leaving them to their finished_job_ttl",
+            );
+            false
+        }
         Err(error) => {
             let reason = error::message(&error);
             tracing::warn!(
@@ -418,10 +445,7 @@ pub(super) async fn delete(
     key: RunKey,
     grace: Duration,
 ) -> Result<(), DriverError> {
-    // Grace of none would have the cluster forget pods that still run.
-    let seconds = u32::try_from(grace.as_millis().div_ceil(1000))
-        .unwrap_or(u32::MAX)
-        .max(1);
+    let pods = place.look_at_pods(key).await?;
     let parameters = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Foreground),
         ..DeleteParams::default()
@@ -436,27 +460,39 @@ pub(super) async fn delete(
         Err(error) if error::is_missing(&error) || error::is_conflict(&error) => return Ok(()),
         Err(error) => return Err(error::unavailable(&error)),
     }
+    // The pods with nothing between. From here on the cluster deletes them as well, with the grace of their own, and the first grace holds: nobody can
+    // make it longer, and a kubelet before 1.22 not even shorter.
+    let live = pods.iter().filter(|pod| !pod.has_ended());
+    let deletions = live.map(|pod| delete_pod(shared, place, pod, grace));
+    future::try_join_all(deletions).await.map(drop)
+}
+
+async fn delete_pod(
+    shared: &Shared,
+    place: &Place,
+    pod: &PodSeen,
+    grace: Duration,
+) -> Result<(), DriverError> {
+    // Grace of none would have the cluster forget pods that still run.
+    let seconds = u32::try_from(grace.as_millis().div_ceil(1000))
+        .unwrap_or(u32::MAX)
+        .max(1);
     let parameters = DeleteParams {
         grace_period_seconds: Some(seconds),
         ..DeleteParams::default()
     };
-    let pods = place.look_at_pods(key).await?;
-    let api = place.pods();
-    let deletions = pods.iter().filter(|pod| !pod.has_ended()).map(async |pod| {
-        match bounded(api.delete(&pod.name, &parameters)).await {
-            Ok(_) => Ok(()),
-            Err(error) if error::is_missing(&error) || error::is_conflict(&error) => Ok(()),
-            Err(error) if error::is_forbidden(&error) => {
-                shared.complain_once(
-                    "pods/delete",
-                    "this worker may not delete pods, so they end within their own terminationGracePeriodSeconds",
-                );
-                Ok(())
-            }
-            Err(error) => Err(error::unavailable(&error)),
+    match bounded(place.pods().delete(&pod.name, &parameters)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error::is_missing(&error) || error::is_conflict(&error) => Ok(()),
+        Err(error) if error::is_forbidden(&error) => {
+            shared.complain_once(
+                "pods/delete",
+                "this worker may not delete pods, so they end within their own terminationGracePeriodSeconds",
+            );
+            Ok(())
         }
-    });
-    future::try_join_all(deletions).await.map(drop)
+        Err(error) => Err(error::unavailable(&error)),
+    }
 }
 
 /// Removes the Secrets of an attempt that has no Job.
@@ -476,11 +512,13 @@ async fn remove_secrets(shared: &Shared, key: RunKey) {
             };
             for name in secrets.into_iter().filter_map(|one| one.metadata.name) {
                 let deleted = bounded(api.delete(&name, &DeleteParams::default())).await;
-                if let Err(error) = deleted
-                    && !error::is_missing(&error)
-                {
-                    let reason = error::message(&error);
-                    tracing::warn!(job = %key, reason, "cannot remove the secret of a job");
+                match deleted {
+                    Err(error) if error::is_forbidden(&error) => may_not_delete_secrets(shared),
+                    Err(error) if !error::is_missing(&error) => {
+                        let reason = error::message(&error);
+                        tracing::warn!(job = %key, reason, "cannot remove the secret of a job");
+                    }
+                    _ => {}
                 }
             }
         }
@@ -529,7 +567,7 @@ where
             match pages(&api, selector).await {
                 Ok(items) => found.extend(items),
                 Err(error) if error::is_forbidden(&error) => {
-                    if cluster.forbid(scope.as_deref()) {
+                    if cluster.forbid(scope.as_deref(), &error::advice(&error)) {
                         return Err(error::unavailable(&error));
                     }
                     continue 'again;

@@ -42,6 +42,8 @@ pub(super) struct Cluster {
     wide: AtomicBool,
     /// The namespaces we have to look into where we may not see all, and whether our jobs are surely there.
     namespaces: Mutex<BTreeMap<String, bool>>,
+    /// The namespaces where jobs of ours are and we may not look, with what the cluster says of that.
+    blind: Mutex<BTreeMap<String, String>>,
 }
 
 /// The deadline of a request that is answered at once.
@@ -168,6 +170,7 @@ impl Cluster {
             output: client(OUTPUT_SILENCE)?,
             wide: AtomicBool::new(true),
             namespaces: Mutex::new([(config.default_namespace.clone(), false)].into()),
+            blind: Mutex::default(),
         })
     }
 
@@ -191,8 +194,26 @@ impl Cluster {
         lock(&self.namespaces).keys().cloned().collect()
     }
 
-    /// We may not look there. False: and that is no surprise, as nothing of ours is known to be there.
-    pub(super) fn forbid(&self, scope: Option<&str>) -> bool {
+    /// Why jobs of ours cannot be seen, where that is for the want of a right.
+    pub(super) fn find_blindness(&self) -> Option<String> {
+        let blind = lock(&self.blind);
+        let (namespace, said) = blind.first_key_value()?;
+        Some(format!(
+            "jobs in namespace '{namespace}' cannot be watched: {said}"
+        ))
+    }
+
+    /// We may look there after all.
+    pub(super) fn see(&self, scope: Option<&str>) {
+        let mut blind = lock(&self.blind);
+        match scope {
+            None => blind.clear(),
+            Some(name) => drop(blind.remove(name)),
+        }
+    }
+
+    /// We may not look there, as the cluster says. False: and that is no surprise, as nothing of ours is known to be there.
+    pub(super) fn forbid(&self, scope: Option<&str>, said: &str) -> bool {
         match scope {
             None => {
                 if self.wide.swap(false, Ordering::Relaxed) {
@@ -206,10 +227,13 @@ impl Cluster {
             Some(name) => {
                 let mut known = lock(&self.namespaces);
                 let needed = known.get(name) == Some(&true);
-                if !needed && known.remove(name).is_some() {
+                if needed {
+                    lock(&self.blind).insert(name.to_owned(), said.to_owned());
+                } else if known.remove(name).is_some() {
                     tracing::warn!(
                         cluster = self.id,
                         namespace = name,
+                        reason = said,
                         "this worker may not see jobs and pods of this namespace, and does not look there"
                     );
                 }

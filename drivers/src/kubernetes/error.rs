@@ -7,6 +7,9 @@ use kube::core::Status;
 use super::ENGINE;
 use crate::driver::DriverError;
 
+/// What to do where a right is missing.
+const GIVE: &str = "give the worker's service account the permission (the Role of the Helm chart has all that it needs)";
+
 /// What the cluster said, where it said something.
 pub(super) fn status(error: &kube::Error) -> Option<&Status> {
     match error {
@@ -39,8 +42,17 @@ pub(super) fn is_forbidden(error: &kube::Error) -> bool {
 pub(super) fn unavailable(error: &kube::Error) -> DriverError {
     DriverError::Unavailable {
         engine: ENGINE,
-        reason: message(error),
+        reason: advice(error),
     }
+}
+
+/// What was said, and what to do where it is a right that is missing. The cluster names verb, resource and namespace itself.
+pub(super) fn advice(error: &kube::Error) -> String {
+    let said = message(error);
+    if is_forbidden(error) {
+        return format!("{said}; {GIVE}");
+    }
+    said
 }
 
 /// Why something could not be made, by what can be done about it.
@@ -65,9 +77,7 @@ pub(super) fn refused(error: &kube::Error, what: &str) -> DriverError {
         },
         403 => DriverError::Denied {
             what: what.to_owned(),
-            reason: format!(
-                "{said}; give the worker's service account the permission, or ask who admits what to the cluster"
-            ),
+            reason: format!("{said}; {GIVE}, or ask who admits what to the cluster"),
         },
         404 => DriverError::NotFound {
             what: format!("the namespace of {what} ({said})"),

@@ -28,6 +28,8 @@ pub(super) struct PodSeen {
     pub(super) placed: Option<Timestamp>,
     /// Whether init containers run.
     pub(super) is_initializing: bool,
+    /// What became of an init container that failed, for a person.
+    failed_init: Option<String>,
     pub(super) main: Main,
     /// In bytes.
     pub(super) memory_limit: Option<u64>,
@@ -51,7 +53,16 @@ pub(super) enum Main {
         reason: String,
         message: String,
     },
+    /// It has ended, and its node did not record how.
+    Unrecorded,
 }
+
+/// What a kubelet puts in the place of an end that it has missed, beside an exit code of its own invention. Before 1.22 it misses many: of a pod that is
+/// being deleted it may remove a container before it has looked how it ended.
+const UNRECORDED: &str = "ContainerStatusUnknown";
+
+/// How much of what an init container said at its end a reason takes in, in bytes: a run page has little room.
+const LONGEST_SAID: usize = 600;
 
 /// What containers wait for in the ordinary course of things.
 const ORDINARY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
@@ -77,6 +88,12 @@ impl PodSeen {
         let statuses = || status.container_statuses.iter().flatten();
         let main = statuses().find(is_main);
         let inits = || status.init_container_statuses.iter().flatten();
+        // Containers that run beside the flow from before it on (1.29) are among those that come before it.
+        let stays = |one: &&ContainerStatus| {
+            let mut inits = spec.init_containers.iter().flatten();
+            let spec = inits.find(|container| container.name == one.name);
+            spec.is_some_and(|container| container.restart_policy.as_deref() == Some("Always"))
+        };
         let running = |one: &ContainerStatus| {
             let state = one.state.as_ref();
             state.is_some_and(|state| state.running.is_some())
@@ -95,7 +112,9 @@ impl PodSeen {
             made: metadata.creation_timestamp.as_ref()?.0,
             leaves: metadata.deletion_timestamp.is_some(),
             placed: placed(status),
-            is_initializing: main.is_none_or(|one| !has_begun(one)) && inits().any(running),
+            failed_init: inits().find_map(failed_init),
+            is_initializing: main.is_none_or(|one| !has_begun(one))
+                && inits().filter(|one| !stays(one)).any(running),
             main: main.map_or(Main::NotYet, Main::of),
             memory_limit: limit(),
             phase: status.phase.clone().unwrap_or_default(),
@@ -132,14 +151,14 @@ impl PodSeen {
 
     /// Whether the flow has ended, and only containers beside it go on.
     pub(super) fn only_others_run(&self) -> bool {
-        matches!(self.main, Main::Ended { .. }) && self.others_run
+        matches!(self.main, Main::Ended { .. } | Main::Unrecorded) && self.others_run
     }
 
     /// The flow's exit code.
     pub(super) fn code(&self) -> Option<i32> {
         match self.main {
             Main::Ended { code, .. } => Some(code),
-            Main::NotYet | Main::Running => None,
+            Main::NotYet | Main::Running | Main::Unrecorded => None,
         }
     }
 
@@ -150,6 +169,11 @@ impl PodSeen {
             None if self.leaves => Some("its pod was deleted by somebody else".to_owned()),
             None => None,
         }
+    }
+
+    /// What became of an init container without which the flow cannot start.
+    pub(super) fn failed_init(&self) -> Option<&str> {
+        self.failed_init.as_deref()
     }
 
     /// What keeps it from starting, for machines, where it is not the ordinary course of things.
@@ -184,7 +208,13 @@ impl PodSeen {
 
 impl Main {
     fn of(status: &ContainerStatus) -> Self {
+        let is_unrecorded = |state: &Option<ContainerState>| {
+            let ended = state.as_ref().and_then(|it| it.terminated.as_ref());
+            ended.and_then(|it| it.reason.as_deref()) == Some(UNRECORDED)
+        };
         match &status.state {
+            // A container of a Job is not started twice, so what went before is what it was.
+            state if is_unrecorded(state) || is_unrecorded(&status.last_state) => Self::Unrecorded,
             Some(ContainerState {
                 terminated: Some(ended),
                 ..
@@ -200,6 +230,25 @@ impl Main {
             _ => Self::NotYet,
         }
     }
+}
+
+/// How an init container failed, with the end of what it said where it has its log end up there.
+fn failed_init(status: &ContainerStatus) -> Option<String> {
+    let ended = status.state.as_ref()?.terminated.as_ref()?;
+    if ended.exit_code == 0 {
+        return None;
+    }
+    let what = format!(
+        "its init container {} ended with exit code {}",
+        status.name, ended.exit_code
+    );
+    let said = ended.message.as_deref().unwrap_or_default().trim();
+    let from = said.len().saturating_sub(LONGEST_SAID);
+    let from = (from..said.len()).find(|at| said.is_char_boundary(*at));
+    Some(match from.map(|from| &said[from..]) {
+        None => what,
+        Some(said) => format!("{what}: {said}"),
+    })
 }
 
 fn has_begun(status: &ContainerStatus) -> bool {

@@ -34,6 +34,8 @@ pub(super) fn bring_code(
         "args": ["pull", "--deployment", "$(PREFECT__DEPLOYMENT_ID)", "--into", format!("{MOUNT}/steps"), "--link", CODE],
         "env": main.get("env").cloned().unwrap_or_else(|| json!([])),
         "volumeMounts": [mount],
+        // Why it failed is said where it is looked for.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
     });
     for shared in ["envFrom", "securityContext", "imagePullPolicy"] {
         if let Some(said) = main.get(shared) {

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::{api::batch::v1::Job, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::batch::v1::{Job, JobSpec},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use serde_json::json;
 
 use worker_config::DriverKind;
@@ -30,6 +33,8 @@ pub(super) struct JobSeen {
     end: Option<JobEnd>,
     /// Whether a pod that failed is followed by another.
     pub(super) tries_again: bool,
+    /// Whether no pod is made until somebody says so: a queue for Jobs, as a rule.
+    pub(super) is_suspended: bool,
     /// Whether the cluster removes it by itself some time after its end.
     pub(super) is_kept: bool,
     pub(super) pod_limit: Duration,
@@ -47,7 +52,10 @@ enum JobEnd {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum EndedByUs {
     /// We were asked to.
-    Asked,
+    Asked {
+        /// Whether it was seen to have begun by then.
+        had_begun: bool,
+    },
     /// It took too long, to start or altogether.
     GivenUp(Outcome),
 }
@@ -82,13 +90,16 @@ impl JobSeen {
             let mut conditions = conditions.into_iter().flatten();
             conditions.find(|one| one.type_ == kind && one.status == "True")
         };
-        let end = if held("Complete").is_some() {
+        // What newer clusters say first (1.31), while its pods are still being ended, is what it comes to.
+        let end = if held("Complete").or(held("SuccessCriteriaMet")).is_some() {
             Some(JobEnd::Complete)
         } else {
-            held("Failed").map(|condition| JobEnd::Failed {
-                reason: condition.reason.clone().unwrap_or_default(),
-                message: condition.message.clone().unwrap_or_default(),
-            })
+            held("Failed")
+                .or(held("FailureTarget"))
+                .map(|condition| JobEnd::Failed {
+                    reason: condition.reason.clone().unwrap_or_default(),
+                    message: condition.message.clone().unwrap_or_default(),
+                })
         };
         let told = |name: &str| metadata.annotations.as_ref()?.get(name);
         let seconds = |name: &str| Some(Duration::from_secs(told(name)?.parse().ok()?));
@@ -101,7 +112,8 @@ impl JobSeen {
             program: told(PROGRAM).cloned().unwrap_or_default(),
             leaves: metadata.deletion_timestamp.is_some(),
             end,
-            tries_again: spec.and_then(|spec| spec.backoff_limit) != Some(0),
+            tries_again: spec.is_none_or(tries_again),
+            is_suspended: spec.and_then(|spec| spec.suspend) == Some(true),
             is_kept: spec.is_some_and(|spec| spec.ttl_seconds_after_finished.is_some()),
             pod_limit: seconds(POD_LIMIT).unwrap_or(POD_LIMIT_DEFAULT),
             job_limit: seconds(JOB_LIMIT),
@@ -128,6 +140,12 @@ impl JobSeen {
             }),
         }
     }
+}
+
+/// Whether a pod that failed may be followed by another: as often as is allowed, or for reasons that do not count (1.31).
+fn tries_again(spec: &JobSpec) -> bool {
+    let rules = spec.pod_failure_policy.iter().flat_map(|it| &it.rules);
+    spec.backoff_limit != Some(0) || rules.into_iter().any(|rule| rule.action == "Ignore")
 }
 
 /// The phase of a Job that is there.
@@ -158,6 +176,9 @@ pub(super) fn phase(job: &JobSeen, pods: &[PodSeen], by_us: Option<&EndedByUs>) 
             (phase, _) => phase,
         },
         (None, None) if by_us.is_some() || job.leaves => Phase::Pending(None),
+        (None, None) if job.is_suspended => Phase::Pending(Some(
+            "its Job is suspended until somebody resumes it".to_owned(),
+        )),
         (None, None) => Phase::Pending(Some("waiting for Kubernetes to make its pod".to_owned())),
     }
 }
@@ -168,14 +189,20 @@ pub(super) fn gone(last: &[PodSeen], by_us: Option<&EndedByUs>, had_ended: bool)
     let code = newest.and_then(PodSeen::code);
     match by_us {
         Some(EndedByUs::GivenUp(outcome)) => outcome.clone(),
-        // What never ran was ended by the very asking.
-        Some(EndedByUs::Asked) => code.map_or(
-            Outcome::Signalled {
+        Some(EndedByUs::Asked { had_begun }) => match code {
+            Some(code) => by_code(code, true),
+            None if *had_begun || newest.is_some_and(|pod| pod.main != Main::NotYet) => {
+                Outcome::Lost {
+                    reason: "it was asked to end and did, but Kubernetes did not record how"
+                        .to_owned(),
+                }
+            }
+            // What never ran was ended by the very asking.
+            None => Outcome::Signalled {
                 signal: 15,
                 by_us: true,
             },
-            |code| by_code(code, true),
-        ),
+        },
         None => match (newest.and_then(PodSeen::why_ended), code) {
             (_, Some(code)) if had_ended => by_code(code, false),
             (Some(why), _) => Outcome::Lost {
@@ -216,6 +243,10 @@ pub(super) fn limit(job: &JobSeen, pods: &[PodSeen]) -> Option<(Timestamp, Outco
 }
 
 fn start_limit(job: &JobSeen, pod: Option<&PodSeen>) -> Option<(Timestamp, Duration, String)> {
+    // Who suspended it says when it goes on.
+    if job.is_suspended {
+        return None;
+    }
     let Some(pod) = pod else {
         let why = "Kubernetes has made no pod for its Job".to_owned();
         return Some((job.made, job.pod_limit, why));
@@ -264,7 +295,7 @@ fn of_pod(job: &JobSeen, pod: &PodSeen, by_us: Option<&EndedByUs>) -> Phase {
             "{}; its Job may start another",
             pod.why_ended().unwrap_or_default()
         ))),
-        Main::Ended { .. } | Main::Running => Phase::Running,
+        Main::Ended { .. } | Main::Running | Main::Unrecorded => Phase::Running,
         Main::NotYet => Phase::Pending(pod.why_waiting()),
     }
 }
@@ -277,7 +308,9 @@ fn failed(
 ) -> Outcome {
     match (reason, pod) {
         // The pod knows better.
-        ("BackoffLimitExceeded" | "", Some(pod)) => pod_outcome(pod, by_us.is_some()),
+        ("BackoffLimitExceeded" | "PodFailurePolicy" | "", Some(pod)) => {
+            pod_outcome(pod, by_us.is_some())
+        }
         ("BackoffLimitExceeded", None) if by_us.is_some() => gone(&[], by_us, true),
         ("BackoffLimitExceeded", None) => Outcome::Lost {
             reason: "its pod was deleted by somebody else, and its Job failed".to_owned(),
@@ -310,11 +343,17 @@ fn pod_outcome(pod: &PodSeen, by_us: bool) -> Outcome {
             _ => by_code(*code, by_us),
         },
         _ => match (pod.why_ended(), by_us) {
-            (_, true) => gone(&[], Some(&EndedByUs::Asked), true),
+            (_, true) => {
+                let by_us = EndedByUs::Asked { had_begun: false };
+                gone(std::slice::from_ref(pod), Some(&by_us), true)
+            }
             (Some(why), false) if pod.placed.is_some() => Outcome::Lost { reason: why },
             (Some(why), false) => Outcome::NeverStarted { reason: why },
+            (None, false) if pod.failed_init().is_some() => Outcome::NeverStarted {
+                reason: pod.failed_init().unwrap_or_default().to_owned(),
+            },
             (None, false) => Outcome::Lost {
-                reason: "its pod ended, and Kubernetes does not say how".to_owned(),
+                reason: "its pod ended, and Kubernetes did not record how".to_owned(),
             },
         },
     }

@@ -72,6 +72,10 @@ pub(super) async fn stop(
         return Ok(());
     }
     let has_begun = pods.iter().any(super::pod::PodSeen::has_begun);
+    let ran_before = has_begun || by_us == Some(EndedByUs::Asked { had_begun: true });
+    let why = EndedByUs::Asked {
+        had_begun: ran_before,
+    };
     let sees_by_itself = request.intent == Intent::Cancel && job.program == RUNNER && has_begun;
     let grace_ends = Instant::now() + request.grace;
     let forced_at = if sees_by_itself {
@@ -88,17 +92,11 @@ pub(super) async fn stop(
     }
     if sees_by_itself {
         let later = later(Arc::clone(shared), place, key, grace_ends);
-        remember(shared, key, EndedByUs::Asked, forced_at, Some(later));
+        remember(shared, key, why, forced_at, Some(later));
         return Ok(());
     }
     // Known before it is sent: the end may be quicker than the answer.
-    remember(
-        shared,
-        key,
-        EndedByUs::Asked,
-        forced_at,
-        None::<std::future::Ready<()>>,
-    );
+    remember(shared, key, why, forced_at, None::<std::future::Ready<()>>);
     let deleted = act::delete(shared, &place, key, request.grace).await;
     if deleted.is_err() && known.is_none() {
         lock(&shared.stops).remove(&key);

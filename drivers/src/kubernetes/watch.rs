@@ -42,6 +42,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often limits are looked at. None is shorter than this.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long a place is watched until it is sure that we may: what we may not watch we may still be able to list.
+const SURE: Duration = Duration::from_secs(5);
+
 /// How many objects come in one page of a list.
 const PAGE: u32 = 500;
 
@@ -57,13 +60,17 @@ pub(super) async fn keep_looking(shared: Arc<Shared>) {
 /// Asks the cluster once how it is.
 pub(super) async fn look_once(shared: &Shared) {
     let was_up = *shared.health.borrow() == Health::Up;
-    let health = match bounded(shared.home().control.apiserver_version()).await {
-        Ok(_) => Health::Up,
+    let home = shared.home();
+    let health = match bounded(home.control.apiserver_version()).await {
+        // What nobody sees is not to become more.
+        Ok(_) => home
+            .find_blindness()
+            .map_or(Health::Up, |reason| Health::Down { reason }),
         Err(error) => Health::Down {
             reason: format!(
                 "the Kubernetes API at {} does not answer as it should: {}",
-                shared.home().id,
-                error::message(&error)
+                home.id,
+                error::advice(&error)
             ),
         },
     };
@@ -90,6 +97,7 @@ pub(super) fn events(shared: Arc<Shared>, owner: &Owner) -> BoxStream<'static, J
         scopes: Vec::new(),
         next_scope: 0,
         queue: VecDeque::new(),
+        early: Vec::new(),
         is_lost: true,
         has_begun: false,
         tick_at: Instant::now(),
@@ -112,6 +120,8 @@ struct Events {
     scopes: Vec<Scope>,
     next_scope: u64,
     queue: VecDeque<JobEvent>,
+    /// Ends of jobs that were gone before there was a snapshot. It has them no more, and nothing is told before it.
+    early: Vec<JobEvent>,
     /// Whether events may have been missed since the last snapshot.
     is_lost: bool,
     /// Whether there has been one.
@@ -130,6 +140,7 @@ struct Scope {
     jobs: Listing,
     pods: Listing,
     aborts: [AbortHandle; 2],
+    opened_at: Instant,
     /// When to begin again, if it failed.
     again_at: Option<Instant>,
 }
@@ -253,6 +264,7 @@ impl Events {
             jobs: Listing::default(),
             pods: Listing::default(),
             aborts: [jobs_abort, pods_abort],
+            opened_at: Instant::now(),
             again_at: None,
         });
     }
@@ -282,7 +294,7 @@ impl Events {
         let was_listed = scope.is_listed();
         let reason = reason(error);
         if is_forbidden(error) {
-            let needed = scope.cluster.forbid(scope.namespace.as_deref());
+            let needed = scope.cluster.forbid(scope.namespace.as_deref(), &reason);
             if scope.namespace.is_none() || !needed {
                 // What takes its place is opened at once.
                 return;
@@ -395,6 +407,7 @@ impl Events {
         drop(known);
         // What changed on the way is told by the snapshot, but for what is gone.
         self.queue.push_back(JobEvent::Snapshot(owned));
+        self.queue.extend(self.early.drain(..));
     }
 
     /// Tells what is new about a job.
@@ -407,6 +420,7 @@ impl Events {
         let Some(news) = self.store.look(key, by_us.as_ref(), Timestamp::now()) else {
             return;
         };
+        let is_gone = news.gone.is_some();
         if let Some(outcome) = news.gone {
             lock(&self.shared.ends).insert(key, outcome);
             self.told.insert(key);
@@ -414,9 +428,13 @@ impl Events {
         // Who reads its output may be waiting for this. Nobody may be.
         self.shared.notices.send(key).ok();
         if let Some(phase) = news.phase {
+            let has_ended = matches!(phase, Phase::Exited(_));
+            let event = JobEvent::Changed { key, phase };
             // What the next snapshot has need not be told before it, but ends may not be in it.
-            if !self.is_lost || (self.has_begun && matches!(phase, Phase::Exited(_))) {
-                self.queue.push_back(JobEvent::Changed { key, phase });
+            if !self.is_lost || (self.has_begun && has_ended) {
+                self.queue.push_back(event);
+            } else if is_gone {
+                self.early.push(event);
             }
         }
     }
@@ -427,6 +445,11 @@ impl Events {
             return;
         }
         self.tick_at = now + TICK;
+        for scope in &self.scopes {
+            if scope.is_listed() && scope.opened_at + SURE < now {
+                scope.cluster.see(scope.namespace.as_deref());
+            }
+        }
         for key in self.store.podless() {
             self.look(key);
         }
@@ -488,7 +511,7 @@ fn reason(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => error::message(error),
+        | watcher::Error::WatchFailed(error) => error::advice(error),
         watcher::Error::WatchError(status) => status.message.clone(),
         watcher::Error::NoResourceVersion => "the cluster's answer has no version".to_owned(),
     }

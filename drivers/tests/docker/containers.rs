@@ -245,6 +245,48 @@ async fn what_was_made_and_never_started_is_started_by_the_next_submit() {
 }
 
 #[tokio::test]
+async fn a_container_made_in_vain_ends_no_job_when_it_is_removed() {
+    let subject = DockerSubject::new();
+    let driver = subject.driver().await;
+    let owner = owner();
+    let submit = async |behaviour| {
+        let job = subject.job(fresh_key(), owner.clone(), &behaviour);
+        let plan = driver
+            .plan(&job, &Policy::default())
+            .expect("it can be planned");
+        driver.submit(&plan).await.expect("it starts").into_handle()
+    };
+    let lives = submit(Behaviour::Wait).await;
+    let in_vain = subject.create_only(lives.key, &owner).await;
+    let mut events = driver.events(&owner);
+    let first = events.next().await;
+    assert!(matches!(first, Some(JobEvent::Snapshot(_))), "{first:?}");
+    subject.remove(&in_vain).await;
+    // What the engine says of this one it says later.
+    let ends = submit(Behaviour::Exit(0)).await;
+    let listening = async {
+        while let Some(event) = events.next().await {
+            if let JobEvent::Changed {
+                key,
+                phase: Phase::Exited(outcome),
+            } = event
+            {
+                assert_ne!(key, lives.key, "{outcome:?}");
+                if key == ends.key {
+                    return;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, listening)
+        .await
+        .expect("the end comes");
+    for handle in [lives, ends] {
+        driver.destroy(handle.key).await.expect("it can be removed");
+    }
+}
+
+#[tokio::test]
 async fn another_workers_attempt_of_the_same_number_is_left_alone() {
     let subject = DockerSubject::new();
     let key = fresh_key();

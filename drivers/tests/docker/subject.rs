@@ -132,19 +132,24 @@ impl DockerSubject {
     /// Does what `docker rm -f` does.
     pub(crate) async fn remove_from_outside(&self, key: RunKey) {
         let container = self.only_container(key).await;
+        self.remove(&container).await;
+    }
+
+    /// Removes one container, as somebody would.
+    pub(crate) async fn remove(&self, container: &str) {
         let options = RemoveContainerOptions {
             force: true,
             ..RemoveContainerOptions::default()
         };
         let removed = self
             .client()
-            .remove_container(&container, Some(options))
+            .remove_container(container, Some(options))
             .await;
         removed.expect("it was there");
     }
 
     /// Leaves what a worker leaves that dies between making a container and starting it.
-    pub(crate) async fn create_only(&self, key: RunKey, owner: &Owner) {
+    pub(crate) async fn create_only(&self, key: RunKey, owner: &Owner) -> String {
         let body = json!({
             "Image": IMAGE,
             "Cmd": ["sleep", "3600"],
@@ -156,7 +161,7 @@ impl DockerSubject {
             .client()
             .create_container(None::<CreateContainerOptions>, body)
             .await;
-        created.expect("it can be made");
+        created.expect("it can be made").id
     }
 
     async fn only_container(&self, key: RunKey) -> String {

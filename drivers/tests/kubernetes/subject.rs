@@ -37,6 +37,12 @@ pub(crate) const IMAGE: &str = "busybox:1.35";
 /// The namespace of all these tests, but for those that are about namespaces.
 pub(crate) const NAMESPACE: &str = "worker-tests";
 
+/// By this variable processes are known for those of a job.
+const KEY: &str = "CONFORMANCE_JOB";
+
+/// The first version whose kubelet records how a container ended before it removes it.
+const RECORDS_ENDS: u32 = 22;
+
 /// The Kubernetes driver, with a way to its cluster that can be cut.
 pub(crate) struct KubernetesSubject {
     folder: TempDir,
@@ -44,6 +50,8 @@ pub(crate) struct KubernetesSubject {
     way: SocketAddr,
     open: Mutex<JoinSet<()>>,
     pub(crate) client: Client,
+    /// The minor version of the cluster, whose kubelets are no newer.
+    version: u32,
 }
 
 // === impl KubernetesSubject ===
@@ -70,12 +78,16 @@ impl KubernetesSubject {
         let folder = tempfile::tempdir().expect("there is room");
         let text = serde_json::to_string(&kubeconfig).expect("it can be written");
         std::fs::write(folder.path().join("kubeconfig"), text).expect("there is room");
+        let client = Client::try_from(config).expect("it can be spoken to");
+        let version = client.apiserver_version().await.expect("it answers").minor;
+        let digits = version.trim_end_matches(|one: char| !one.is_ascii_digit());
         let subject = Self {
             folder,
             cluster,
             way,
             open: Mutex::default(),
-            client: Client::try_from(config).expect("it can be spoken to"),
+            client,
+            version: digits.parse().expect("it is a number"),
         };
         subject.open_way(listener);
         subject.make_namespace(NAMESPACE).await;
@@ -240,7 +252,7 @@ pub(crate) fn job(key: RunKey, owner: Owner, configuration: &Value) -> Job {
             line: "as the manifest says".to_owned(),
             engine: false,
         },
-        environment: Environment::default(),
+        environment: Environment(BTreeMap::from([(KEY.to_owned(), key.to_string())])),
         labels: BTreeMap::new(),
         configuration: configuration.as_object().expect("an object").clone(),
         workspace: None,
@@ -258,29 +270,16 @@ impl Subject for KubernetesSubject {
         job(key, owner, &configuration(&command(behaviour)))
     }
 
-    /// Of a cluster on this machine: what its processes are in is named after their pods.
+    /// Of a cluster on this machine: all that a job starts has a variable of it. What the cluster has forgotten counts as well.
     async fn processes(&self, key: RunKey) -> usize {
-        // A pod that the cluster has forgotten may still run.
-        let uids: Vec<String> = self
-            .pods(key)
-            .await
-            .into_iter()
-            .filter_map(|pod| pod.metadata.uid)
-            .collect();
+        let variable = format!("{KEY}={key}\0");
         let all = std::fs::read_dir("/proc").expect("there is one");
-        let all = all.flatten().filter(|entry| {
-            let path = entry.path();
-            let group = std::fs::read_to_string(path.join("cgroup")).unwrap_or_default();
-            let arguments = std::fs::read(path.join("cmdline")).unwrap_or_default();
-            let is_ours = uids
-                .iter()
-                .any(|uid| group.contains(uid) || group.contains(&uid.replace('-', "_")));
-            // What keeps a pod together is no process of the job, nor is what makes its container.
-            let is_pause = arguments.starts_with(b"/pause");
-            let is_runtime = arguments.starts_with(b"runc") || arguments.is_empty();
-            is_ours && !is_pause && !is_runtime
-        });
-        all.count()
+        let is_ours = |entry: &std::fs::DirEntry| {
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            let mut parts = environment.split_inclusive(|byte| *byte == 0);
+            parts.any(|part| part == variable.as_bytes())
+        };
+        all.flatten().filter(is_ours).count()
     }
 
     async fn set_reachable(&self, reachable: bool) {
@@ -324,6 +323,10 @@ impl Subject for KubernetesSubject {
 
     fn keeps_streams_apart(&self) -> bool {
         false
+    }
+
+    fn loses_ends(&self) -> bool {
+        self.version < RECORDS_ENDS
     }
 
     /// A kubelet before 1.22 ends a pod in the time that it was told first.

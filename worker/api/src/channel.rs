@@ -129,7 +129,7 @@ impl Client {
         let ready: Ready = serde_json::from_value(answer["payload"].take())
             .map_err(|error| socket.unexpected(format!("worker.ready.v1: {error}")))?;
         if let Some(id) = ready.worker_id {
-            self.shared.worker_id.get_or_init(|| id);
+            self.caller.id.get_or_init(|| id);
         }
         let seconds = ready.effective_heartbeat_interval_seconds;
         let interval = seconds.map_or(hello.heartbeat_interval, |seconds| {

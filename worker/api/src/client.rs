@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderValue;
 use tokio::sync::Semaphore;
 use url::Url;
 use worker_config::Secret;
@@ -27,6 +28,17 @@ use crate::{
 pub struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) retry: RetryPolicy,
+    /// For whom it asks.
+    pub(crate) caller: Arc<Caller>,
+}
+
+/// The worker that a client asks for, if it is one.
+#[derive(Debug, Default)]
+pub(crate) struct Caller {
+    /// Its name, as a header has it.
+    pub(crate) name: Option<HeaderValue>,
+    /// The id that Cloud gave it.
+    pub(crate) id: OnceLock<WorkerId>,
 }
 
 /// What clones of a client have in common.
@@ -44,8 +56,6 @@ pub(crate) struct Shared {
     pub(crate) credential: Credential,
     pub(crate) request_timeout: Duration,
     pub(crate) csrf: Csrf,
-    /// The id that Cloud gave this worker.
-    pub(crate) worker_id: OnceLock<WorkerId>,
     /// Whether any answer ever came: only then can a connection be stale.
     pub(crate) answered: AtomicBool,
     pub(crate) in_flight: Semaphore,
@@ -103,7 +113,6 @@ impl Client {
             credential,
             request_timeout: options.request_timeout,
             csrf: Csrf::new(options.csrf_support && !options.cloud),
-            worker_id: OnceLock::new(),
             answered: AtomicBool::new(false),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             tally: Tally::default(),
@@ -113,7 +122,17 @@ impl Client {
         Ok(Self {
             shared: Arc::new(shared),
             retry: options.retry,
+            caller: Arc::new(Caller::named(options.worker_name.as_deref())),
         })
+    }
+
+    /// The same client for another worker of this process, with the same connections.
+    #[must_use]
+    pub fn for_worker(&self, name: &str) -> Self {
+        Self {
+            caller: Arc::new(Caller::named(Some(name))),
+            ..self.clone()
+        }
     }
 
     /// The same client with another number of retries; 0 is for loops, which try again by themselves.
@@ -127,6 +146,7 @@ impl Client {
     pub fn with_retry_policy(&self, retry: RetryPolicy) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
+            caller: Arc::clone(&self.caller),
             retry,
         }
     }
@@ -153,7 +173,7 @@ impl Client {
 
     /// The id that the server gave this worker in answer to a heartbeat; only Prefect Cloud does.
     pub fn worker_id(&self) -> Option<WorkerId> {
-        self.shared.worker_id.get().copied()
+        self.caller.id.get().copied()
     }
 }
 
@@ -165,6 +185,17 @@ impl fmt::Debug for Client {
             .field("credential", &self.shared.credential)
             .field("retry", &self.retry)
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Caller ===
+
+impl Caller {
+    fn named(name: Option<&str>) -> Self {
+        Self {
+            name: name.map(headers::worker_name),
+            id: OnceLock::new(),
+        }
     }
 }
 

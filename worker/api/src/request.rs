@@ -73,6 +73,8 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 
 const WORKER_ID_HEADER: HeaderName = HeaderName::from_static("x-prefect-worker-id");
 
+const WORKER_NAME_HEADER: HeaderName = HeaderName::from_static("x-prefect-worker-name");
+
 // === impl Call ===
 
 impl Call {
@@ -149,7 +151,8 @@ impl Call {
     }
 
     /// The request; the path is legal, so only a name that changes it can be wrong.
-    pub(crate) fn request(&self, shared: &Shared) -> Result<Request, ApiError> {
+    pub(crate) fn request(&self, client: &Client) -> Result<Request, ApiError> {
+        let Client { shared, caller, .. } = client;
         if self.impossible_name {
             return Err(ApiError::Invalid {
                 what: self.what(shared),
@@ -163,7 +166,11 @@ impl Call {
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        if let Some(id) = shared.worker_id.get() {
+        if let Some(name) = &caller.name {
+            let headers = request.headers_mut();
+            headers.insert(WORKER_NAME_HEADER, name.clone());
+        }
+        if let Some(id) = caller.id.get() {
             let id =
                 HeaderValue::from_str(&id.to_string()).expect("a UUID is a legal header value");
             request.headers_mut().insert(WORKER_ID_HEADER, id);
@@ -209,7 +216,7 @@ impl Client {
 
     /// Makes the call and gives the body of the answer.
     pub(crate) async fn send(&self, call: &Call) -> Result<Vec<u8>, ApiError> {
-        let request = call.request(&self.shared)?;
+        let request = call.request(self)?;
         let what = call.what(&self.shared);
         let mut limit = self.shared.request_timeout;
         if call.reads {

@@ -134,7 +134,7 @@ impl Client {
         introduction: Introduction,
     ) -> Result<Socket, SocketError> {
         let key = generate_key();
-        let mut request = call.request(&self.shared)?;
+        let mut request = call.request(self)?;
         ask_for_upgrade(&mut request, &key, introduction);
         let response = self
             .shared

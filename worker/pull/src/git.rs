@@ -23,7 +23,7 @@ mod transport;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -50,7 +50,7 @@ use crate::{Operation, Retry};
 #[derive(Clone, Debug)]
 pub struct Git {
     cache: Cache,
-    client: reqwest::Client,
+    client: Arc<OnceLock<reqwest::Client>>,
     ssh: Arc<[String]>,
     patience: Patience,
     lfs: bool,
@@ -142,10 +142,10 @@ const RETRY: Retry = Retry {
 // === impl Git ===
 
 impl Git {
-    /// Makes what fetches repositories.
+    /// Makes what fetches repositories. Those of the system's certificates that it may need are read when it first fetches.
     ///
     /// # Errors
-    /// [`BuildError`], when the certificates cannot be used.
+    /// [`BuildError`], when the certificates that were named cannot be used.
     pub fn new(options: Options) -> Result<Self, BuildError> {
         let Options {
             cache,
@@ -155,9 +155,13 @@ impl Git {
             ssh,
             lfs,
         } = options;
+        let client = match certificates {
+            Some(certificates) => OnceLock::from(client::build(Some(&certificates))?),
+            None => OnceLock::new(),
+        };
         Ok(Self {
             cache: Cache::new(cache, bounds),
-            client: client::build(certificates.as_deref())?,
+            client: Arc::new(client),
             ssh: ssh.into(),
             patience,
             lfs,
@@ -199,6 +203,17 @@ impl Git {
         }
     }
 
+    fn connections(&self, repository: &Address) -> Result<&reqwest::Client, GitError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = client::build(None).map_err(|error| GitError::Refused {
+            repository: repository.to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(self.client.get_or_init(|| client))
+    }
+
     fn fetch_with_submodules(
         &self,
         operation: &Operation,
@@ -213,13 +228,14 @@ impl Git {
             submodules,
             directories,
         } = request;
+        let http = self.connections(repository)?;
         let deadline = Instant::now() + self.patience.whole;
         let fetch = |address: &Address, reference: &Reference, dirs: &[String], into: &Path| {
             let ours = address == repository || address.shares_host(repository);
             let context = Arc::new(Context {
                 address: address.clone(),
                 credentials: credentials.clone().filter(|_| ours),
-                http: self.client.clone(),
+                http: http.clone(),
                 ssh: Arc::clone(&self.ssh),
                 operation: operation.clone(),
                 stall: self.patience.stall,

@@ -1,6 +1,7 @@
 use serde_json::{Map, json};
 
 use worker_api::{ClientOptions, types::ProposedState};
+use worker_config::settings::{self, Sources};
 use worker_server::{Server, ServerOptions};
 
 use super::*;
@@ -34,9 +35,12 @@ impl Watchtower {
         let (ours_tx, ours_rx) = mpsc::channel(1);
         let (_soon_tx, soon_rx) = mpsc::channel(1);
         let (events_tx, events_rx) = mpsc::channel(8);
+        let mut settings = settings::load(&Sources::default()).expect("the defaults are right");
+        settings.worker.cancellation_interval = INTERVAL;
+        let (_, settings_rx) = watch::channel(Arc::new(settings));
         let lookout = Lookout {
             client: client.clone(),
-            interval: INTERVAL,
+            settings_rx,
             ours_rx,
             soon_rx,
             events_tx,

@@ -52,21 +52,21 @@ pub(crate) struct Global {
 )]
 #[command(next_help_heading = "Worker")]
 pub(crate) struct StartArgs {
-    /// The work pool to poll.
+    /// The work pool to poll; with more than one, this process has a worker for each.
     #[arg(short, long, value_name = "NAME")]
-    pub(crate) pool: Option<String>,
+    pub(crate) pool: Vec<String>,
     /// This worker's name; the host's and the pool's make one otherwise.
     #[arg(short, long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Poll only this work queue; may be given more than once.
     #[arg(short = 'q', long, value_name = "QUEUE")]
     pub(crate) work_queue: Vec<String>,
-    /// The pool's type, for a pool that does not exist yet: process, docker or kubernetes.
+    /// The pool's type, for a pool that does not exist yet: process, docker or kubernetes. `POOL=TYPE` is for one of several pools.
     #[arg(short = 't', long = "type", value_name = "TYPE")]
-    pub(crate) kind: Option<String>,
-    /// How many flow runs may run at once.
-    #[arg(short, long, value_name = "N")]
-    pub(crate) limit: Option<u32>,
+    pub(crate) kind: Vec<String>,
+    /// How many flow runs may run at once, of each pool. `POOL=N` is for one of several.
+    #[arg(short, long, value_name = "N", value_parser = read_limit)]
+    pub(crate) limit: Vec<String>,
     /// How many seconds before its time a flow run may be taken.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) prefetch_seconds: Option<String>,
@@ -123,6 +123,12 @@ pub(crate) struct StartArgs {
     pub(crate) install_policy: Option<String>,
 }
 
+/// A number, or `POOL=N`.
+fn read_limit(text: &str) -> Result<String, std::num::ParseIntError> {
+    let number = text.rsplit_once('=').map_or(text, |(_, number)| number);
+    number.parse::<u32>().map(|_| text.to_owned())
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a worker; the same as no command at all.
@@ -142,6 +148,10 @@ pub(crate) enum Command {
     /// Work pools.
     #[command(subcommand)]
     Pool(PoolCommand),
+    /// Let this machine's workers claim nothing more until they are resumed, a restart included; what runs goes on.
+    Pause(PauseArgs),
+    /// Let them claim flow runs again.
+    Resume(PauseArgs),
     /// Run pull steps into a directory, and say what came.
     Pull(PullArgs),
     /// Show the job that a flow run of a deployment would become, with its secrets covered.
@@ -239,6 +249,16 @@ pub(crate) struct DoctorArgs {
     /// The Python that runs flows in subprocesses.
     #[arg(long, value_name = "FILE")]
     pub(crate) python: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    /// Only workers of this work pool; may be given more than once.
+    #[arg(short, long = "pool", value_name = "NAME")]
+    pub(crate) pools: Vec<String>,
+    /// Only the worker of this name.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -20,12 +20,15 @@ use crate::{
     heartbeat::PoolError,
     parts::WorkerError,
     state_dir::StateDirError,
+    status::ListenError,
 };
 
 /// The settings of one command.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
+    /// What they were read from.
+    sources: Sources,
 }
 
 /// The API of one command.
@@ -56,14 +59,12 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
     let misconfigured = error.is::<ConfigErrors>()
         || error.is::<Misconfigured>()
         || error.is::<StateDirError>()
+        || error.is::<ListenError>()
         || matches!(
             error.downcast_ref(),
             Some(PoolError::Missing(_) | PoolError::WrongType { .. })
         )
-        || matches!(
-            error.downcast_ref(),
-            Some(WorkerError::Pool(_) | WorkerError::Status { .. })
-        );
+        || matches!(error.downcast_ref(), Some(WorkerError::Pool(_)));
     if misconfigured {
         ExitCode::from(CONFIGURATION)
     } else if error.is::<Usage>() {
@@ -98,7 +99,12 @@ impl Context {
             environment,
         };
         let settings = settings::load(&sources)?;
-        Ok(Self { settings })
+        Ok(Self { settings, sources })
+    }
+
+    /// Reads the settings again. Files may have changed; flags and environment are what this process was begun with.
+    pub(crate) fn again(&self) -> anyhow::Result<Settings> {
+        Ok(settings::load(&self.sources)?)
     }
 
     /// The configured API, or the embedded one.
@@ -211,13 +217,13 @@ pub(crate) fn flags(global: &Global, start: &StartArgs) -> Flags {
     } = start.clone();
     let either = |yes: bool, no: bool| (yes || no).then_some(yes);
     Flags {
-        pool,
+        pools: pool,
         name,
         work_queues: work_queue,
-        kind,
+        kinds: kind,
         prefetch_seconds,
         run_once: either(run_once, no_run_once),
-        limit,
+        limits: limit,
         with_healthcheck: either(with_healthcheck, no_with_healthcheck),
         base_job_template,
         create_pool_if_not_found: either(create_pool_if_not_found, no_create_pool_if_not_found),

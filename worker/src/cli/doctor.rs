@@ -37,7 +37,9 @@ pub(crate) async fn doctor(mut flags: Flags, out: Out, asked: Asked) -> anyhow::
     let mut context = match &unit {
         Some(Ok(unit)) => {
             // What the unit's worker would be told.
-            flags.pool = flags.pool.or_else(|| unit.pool());
+            if flags.pools.is_empty() {
+                flags.pools.extend(unit.pool());
+            }
             Context::load_with(flags, unit.environment())?
         }
         _ => Context::load(flags)?,
@@ -45,6 +47,7 @@ pub(crate) async fn doctor(mut flags: Flags, out: Out, asked: Asked) -> anyhow::
     let settings = &context.settings;
     findings.extend(machine::settings(&settings.notices));
     findings.extend(machine::directories(settings));
+    findings.extend(machine::paused(&settings.worker.state_dir));
     let known = match context.api(None).await {
         Err(error) => {
             findings.push(Finding::problem("API", chain(error.as_ref())));

@@ -110,7 +110,7 @@ pub(crate) async fn exec(
         state_dir,
         wish,
         echo: false,
-        supervisor: None,
+        seat: None,
     };
     let ended = work_and_follow(setup, &client, &flow_run, out).await;
     server.stop().await;

@@ -13,6 +13,8 @@ pub(crate) struct Out {
     /// For programs.
     pub(crate) json: bool,
     colour: bool,
+    /// Whether what is said beside results is lines of the log: then each line of standard error is JSON.
+    log: bool,
 }
 
 // === impl Out ===
@@ -23,7 +25,18 @@ impl Out {
         Self {
             json,
             colour: !json && wanted && std::io::stdout().is_terminal(),
+            log: false,
         }
+    }
+
+    /// The same beside a log, which may be JSON.
+    pub(crate) fn beside_log(self, json: bool) -> Self {
+        Self { log: json, ..self }
+    }
+
+    /// Whether what is said beside results is lines of the log.
+    pub(crate) fn is_log(self) -> bool {
+        self.log
     }
 
     /// A line for people. Programs get none.
@@ -94,6 +107,10 @@ impl Out {
     /// What failed, where, and what to do, with every cause once.
     pub(crate) fn error(self, error: &anyhow::Error) {
         let text = crate::telemetry::chain(error.as_ref());
+        if self.log {
+            tracing::error!("{text}");
+            return;
+        }
         let mut stderr = std::io::stderr().lock();
         // Without a standard error there is nobody to tell.
         drop(if self.json {
@@ -105,7 +122,9 @@ impl Out {
 
     /// Something to know, on standard error.
     pub(crate) fn notice(self, text: &str) {
-        if !self.json {
+        if self.log {
+            tracing::info!("{text}");
+        } else if !self.json {
             drop(writeln!(std::io::stderr().lock(), "{text}"));
         }
     }

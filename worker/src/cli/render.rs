@@ -86,7 +86,7 @@ async fn job_of(
     let site = Site::new(
         kind,
         (&name, &api.client),
-        (&settings.policy, settings.pull.mode),
+        (settings.policy.clone(), settings.pull.mode),
         &settings.job_environment,
     );
     let mut lookups = Lookups::default();

@@ -1,4 +1,4 @@
-//! `worker --pool NAME`: settings, API, pool and driver put together, and the worker run.
+//! `worker --pool NAME`: settings, API, pool and driver put together, and the workers run.
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -14,19 +14,19 @@ use worker_drivers::{
 };
 
 use super::{
-    context::{Api, Context, Misconfigured, Usage},
+    context::{Api, Context, Misconfigured, Usage, exit_code},
+    crew::Crew,
     out::Out,
 };
 use crate::{
     event::Stage,
     heartbeat::{self, PoolError, PoolWish},
-    notify::{self, Supervisor},
+    notify,
     parts::Setup,
     patience::Patience,
     shutdown::{self, FirstTerm},
-    state_dir::StateDir,
+    state_dir::{StateDir, StateDirError},
     task, telemetry,
-    worker::{self, Farewell},
 };
 
 /// The Python of the image that jobs get which name none. The reference takes its own interpreter's. We have none, and take one from the middle of those
@@ -36,67 +36,85 @@ const DEFAULT_PYTHON: &str = "python3.12";
 /// How many stages of shutdown may wait: there are no more.
 const STAGES: usize = 4;
 
-/// Runs a worker until it is told to end.
-pub(crate) async fn start(mut context: Context, out: Out) -> anyhow::Result<ExitCode> {
-    telemetry::init(&context.settings.logging);
-    let mut supervisor = Supervisor::find(|name| std::env::var_os(name));
+/// Runs workers until they are told to end.
+pub(crate) async fn start(context: Context, out: Out) -> anyhow::Result<ExitCode> {
+    let out = out.beside_log(context.settings.logging.json);
+    let worked = Box::pin(work(context, out)).await;
+    match worked {
+        Err(error) if out.is_log() => {
+            out.error(&error);
+            Ok(exit_code(&error))
+        }
+        worked => worked,
+    }
+}
+
+async fn work(mut context: Context, out: Out) -> anyhow::Result<ExitCode> {
+    let loudness = telemetry::init(&context.settings.logging);
     context.tell_notices(out);
-    let Some(pool) = context
-        .settings
-        .worker
-        .pool
-        .clone()
-        .or_else(|| ask_for_pool(out))
-    else {
+    let named = context.settings.pools.iter();
+    let mut pools: Vec<String> = named.filter_map(|own| own.pool.clone()).collect();
+    if pools.is_empty() {
+        pools.extend(ask_for_pool(out));
+    }
+    let dirs = take_state_dirs(&context.settings, pools)?;
+    let Some((_, first)) = dirs.first() else {
         return Err(Usage("which work pool? start with `worker --pool NAME`; `worker --help` shows everything else".to_owned()).into());
     };
-    let settings = &context.settings.worker;
-    let state_dir = StateDir::take(&settings.state_dir, &pool, settings.name.as_deref())?
-        .keep_workspaces_in(context.settings.pull.workspaces.as_deref(), &pool)?;
-    let api = context.api(Some(&state_dir.worker)).await?;
+    let api = context.api(Some(&first.worker)).await?;
     if let Some(embedded) = &api.embedded {
         introduce(embedded, out);
     }
-    let kind = if let Some(kind) = settings.kind {
-        kind
-    } else {
-        let finding = find_kind(&api.client, &context.settings, &pool, out);
-        match &mut supervisor {
-            None => finding.await?,
-            Some(supervisor) => {
-                let status = "asking the API for the work pool";
-                supervisor.attend(status, finding).await?
-            }
-        }
-    };
     use_api(&mut context.settings, &api);
-    let driver = driver(kind, &context.settings, state_dir.jobs(), own_environment()).await?;
-    let wish = wish(&context.settings, &pool, driver.as_ref())?;
     let first_term = first_term(&context.settings, &api);
-    let (stages_tx, stages_rx) = mpsc::channel(STAGES);
+    let (stages_tx, stages_rx) = stages();
     let _signals = task::spawn("signals", shutdown::listen(first_term, stages_tx));
-    let name = state_dir.worker.clone();
-    let client = api.client.clone();
-    let setup = Setup {
-        settings: context.settings,
-        client,
+    let crew = Crew::begin((context, loudness), api, out, dirs);
+    let _serving = crew.serve_status().await?;
+    let api = Box::pin(crew.work(stages_rx)).await?;
+    if let Some(api) = Arc::into_inner(api) {
+        api.end().await;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The directories of the workers for some pools, each with its pool.
+fn take_state_dirs(
+    settings: &Settings,
+    pools: Vec<String>,
+) -> Result<Vec<(String, StateDir)>, StateDirError> {
+    let dirs = pools.into_iter().map(|pool| {
+        let state_dir = take_state_dir(&settings.of_pool(&pool), &pool)?;
+        Ok((pool, state_dir))
+    });
+    dirs.collect()
+}
+
+/// The directory of the worker for a pool.
+pub(crate) fn take_state_dir(settings: &Settings, pool: &str) -> Result<StateDir, StateDirError> {
+    let worker = &settings.worker;
+    StateDir::take(&worker.state_dir, pool, worker.name.as_deref())?
+        .keep_workspaces_in(settings.pull.workspaces.as_deref(), pool)
+}
+
+/// What a worker for a pool of this type is made of.
+pub(crate) async fn setup(
+    (settings, pool): (Settings, &str),
+    kind: DriverKind,
+    api: &Api,
+    state_dir: StateDir,
+) -> anyhow::Result<Setup> {
+    let driver = driver(kind, &settings, state_dir.jobs(), own_environment()).await?;
+    let wish = wish(&settings, pool, driver.as_ref())?;
+    Ok(Setup {
+        settings,
+        client: api.client.for_worker(&state_dir.worker),
         driver,
         state_dir,
         wish,
         echo: true,
-        supervisor,
-    };
-    let farewell = Box::pin(worker::run(setup, stages_rx)).await?;
-    match farewell {
-        Farewell::Done => tracing::info!("Worker '{name}' stopped!"),
-        Farewell::Left(count) => {
-            tracing::info!(
-                "Worker '{name}' stopped! {count} flow run(s) are left to its next start."
-            );
-        }
-    }
-    api.end().await;
-    Ok(ExitCode::SUCCESS)
+        seat: None,
+    })
 }
 
 /// What jobs of this machine may have of this process' environment. A variable whose name or value is not text cannot be passed on as one.
@@ -200,10 +218,10 @@ fn introduce(embedded: &crate::embedded::Embedded, out: Out) {
 }
 
 /// The pool's own type where it exists, else what its name says, else what a person says.
-async fn find_kind(
+pub(crate) async fn find_kind(
     client: &Client,
     settings: &Settings,
-    pool: &str,
+    (pool, may_ask): (&str, bool),
     out: Out,
 ) -> anyhow::Result<DriverKind> {
     if let Some(found) = find_pool(client, pool).await {
@@ -225,7 +243,8 @@ async fn find_kind(
         ));
         return Ok(kind);
     }
-    ask_for_kind(pool).ok_or_else(|| {
+    let asked = may_ask.then(|| ask_for_kind(pool)).flatten();
+    asked.ok_or_else(|| {
         Usage(format!(
             "work pool '{pool}' does not exist yet, and its name does not say of which type it is to be; start with --type process, docker or kubernetes"
         ))

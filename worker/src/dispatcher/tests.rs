@@ -65,6 +65,27 @@ fn polled(numbers: &[u128]) -> Event {
 }
 
 #[test]
+fn a_paused_worker_claims_nothing_and_looks_after_what_it_has() {
+    let mut dispatcher = reached(limits());
+    let mut commands = dispatcher.handle(polled(&[1]), Instant::now());
+    assert_eq!(starts(&commands), [id(1)]);
+    let paused = Event::Paused(Some("this worker is paused".to_owned()));
+    dispatcher.handle(paused, Instant::now());
+    assert_eq!(
+        dispatcher.gate(),
+        Gate::Full("this worker is paused".to_owned())
+    );
+    // A poll that was under way.
+    commands = dispatcher.handle(polled(&[2]), Instant::now());
+    assert_eq!(starts(&commands), []);
+    commands = dispatcher.handle(Event::Cancelled(vec![id(1)]), Instant::now());
+    assert!(matches!(commands[..], [Command::Order(_, Order::Cancel)]));
+    dispatcher.handle(Event::Paused(None), Instant::now());
+    commands = dispatcher.handle(polled(&[2]), Instant::now());
+    assert_eq!(starts(&commands), [id(2)]);
+}
+
+#[test]
 fn below_the_floor_of_the_disk_nothing_is_begun_and_the_operator_is_told_once() {
     let space = |free| {
         Event::Disks(vec![crate::disk::Space {

@@ -44,6 +44,7 @@ fn report(ready: bool, status: &str) -> Report {
     Report {
         ready,
         ending: false,
+        alive: true,
         status: status.to_owned(),
     }
 }
@@ -66,9 +67,9 @@ async fn what_is_known_is_not_said_again() {
 async fn a_worker_that_cannot_poll_is_ready_after_a_while_all_the_same() {
     let ear = Ear::open();
     let mut supervisor = ear.supervisor(&[]);
-    let limit = PATIENCE + TICK;
-    let waiting = supervisor.attend("waiting for the API", tokio::time::sleep(limit));
-    waiting.await;
+    supervisor.tell(&report(false, "waiting for the API"));
+    tokio::time::advance(PATIENCE).await;
+    supervisor.tell(&report(false, "waiting for the API"));
     assert_eq!(ear.heard(), ["STATUS=waiting for the API", "READY=1"]);
 }
 
@@ -80,10 +81,17 @@ async fn the_watchdog_hears_three_times_within_its_limit() {
     let mut supervisor = ear.supervisor(std::slice::from_ref(&usec));
     for _ in 0..limit.as_secs() {
         supervisor.tell(&report(true, "well"));
-        tokio::time::advance(TICK).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
     }
     let alive = |lines: Vec<String>| lines.iter().filter(|line| *line == "WATCHDOG=1").count();
     assert_eq!(alive(ear.heard()), 3);
+
+    let mut of_a_stuck_loop = ear.supervisor(std::slice::from_ref(&usec));
+    of_a_stuck_loop.tell(&Report {
+        alive: false,
+        ..report(true, "well")
+    });
+    assert_eq!(alive(ear.heard()), 0);
 
     let other = ("WATCHDOG_PID", "1".to_owned());
     let mut of_another = ear.supervisor(&[usec, other]);
@@ -126,6 +134,26 @@ async fn what_was_not_heard_is_said_again() {
     assert!(!ear.heard().contains(&"READY=1".to_owned()));
     supervisor.tell(&report(true, "well"));
     assert_eq!(ear.heard(), ["READY=1", "STATUS=well"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_begins_with_its_time_and_ends_with_ready() {
+    let ear = Ear::open();
+    let mut supervisor = ear.supervisor(&[]);
+    supervisor.reloading();
+    supervisor.reloaded();
+    assert!(ear.heard().is_empty(), "nobody waits for one yet");
+    supervisor.tell(&report(true, "well"));
+    ear.heard();
+    supervisor.reloading();
+    supervisor.reloaded();
+    let heard = ear.heard();
+    assert_eq!(
+        (heard[0].as_str(), heard[2].as_str()),
+        ("RELOADING=1", "READY=1")
+    );
+    let time = heard[1].strip_prefix("MONOTONIC_USEC=");
+    assert!(time.is_some_and(|time| time.parse::<u64>().is_ok_and(|time| time > 0)));
 }
 
 #[tokio::test]

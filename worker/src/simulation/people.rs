@@ -60,7 +60,7 @@ impl People {
     pub(super) async fn live(self) {
         let mut progress = HashMap::new();
         loop {
-            self.watch();
+            self.watch().await;
             for Subject { id, fate } in self.subjects.iter() {
                 let progress = progress.entry(*id).or_default();
                 if *progress != Progress::Done {
@@ -71,16 +71,33 @@ impl People {
         }
     }
 
-    /// Raises an alarm when a flow run has two jobs that have not ended.
-    fn watch(&self) {
+    /// Raises an alarm when a flow run has two jobs that have not ended, or one although the worker has said that it is over.
+    async fn watch(&self) {
         let mut live: BTreeMap<uuid::Uuid, Vec<RunKey>> = BTreeMap::new();
         for (key, phase) in self.engine.jobs() {
             if !matches!(phase, Phase::Exited(_)) {
                 live.entry(key.flow_run).or_default().push(key);
             }
         }
-        for keys in live.into_values().filter(|keys| keys.len() > 1) {
+        for keys in live.values().filter(|keys| keys.len() > 1) {
             self.alarm(format!("two jobs at once: {keys:?}"));
+        }
+        for Subject { id, fate } in self.subjects.iter() {
+            // Others end a flow run whenever they like.
+            let by_worker = matches!(
+                fate.affair,
+                Affair::None | Affair::CancelledRunning | Affair::CancelledPending
+            );
+            if by_worker && live.contains_key(&id.0) {
+                let flow_run = self.client.read_flow_run(*id).await.expect("an answer");
+                let state = flow_run.state_type.filter(StateType::is_final);
+                // It may have ended since it was looked at.
+                if let Some(state) = state
+                    && let Some(key) = self.living(*id)
+                {
+                    self.alarm(format!("{key} is said to be {state}, and lives"));
+                }
+            }
         }
     }
 
@@ -132,6 +149,14 @@ impl People {
             }
             Affair::CancelledRunning => {}
         }
+    }
+
+    /// A job of a flow run that has not ended.
+    fn living(&self, id: FlowRunId) -> Option<RunKey> {
+        let jobs = self.engine.jobs().into_iter();
+        jobs.filter(|(key, phase)| key.flow_run == id.0 && !matches!(phase, Phase::Exited(_)))
+            .map(|(key, _)| key)
+            .next()
     }
 
     fn running(&self, id: FlowRunId) -> Option<RunKey> {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use worker_api::{Client, types::StateType};
+use worker_config::DriverKind;
 use worker_drivers::{Phase, fake::FakeEngine};
 
 use super::{
@@ -25,13 +26,16 @@ const CROWD_STEPS: u32 = 300;
 /// that comes after the end is not the worker's affair.
 const LATE: Duration = Duration::from_secs(1);
 
+/// How much later than the death of its forerunner a worker begins, where that counts: jobs that had to wait have begun.
+const REST: Duration = Duration::from_secs(3);
+
 /// A test for each fate, so that they run side by side.
 macro_rules! at_each_step {
-    ($interruption:expr; $($test:ident: $fate:literal,)*) => {
+    ($engine:expr, $interruption:expr; $($test:ident: $fate:literal,)*) => {
         $(
             #[test]
             fn $test() {
-                super::at_each_step($fate, $interruption);
+                super::at_each_step($engine, $fate, $interruption);
             }
         )*
     };
@@ -39,7 +43,7 @@ macro_rules! at_each_step {
 
 mod a_worker_may_die_at_any_step_of_a_flow_run_that {
     at_each_step! {
-        super::Interruption::Death;
+        super::FakeEngine::new, super::Interruption::Death;
         exits_0: "exits-0",
         exits_3: "exits-3",
         runs_a_while: "runs-a-while",
@@ -56,7 +60,7 @@ mod a_worker_may_die_at_any_step_of_a_flow_run_that {
 
 mod a_worker_may_let_go_at_any_step_of_a_flow_run_that {
     at_each_step! {
-        super::Interruption::LettingGo;
+        super::FakeEngine::new, super::Interruption::LettingGo;
         runs_a_while: "runs-a-while",
         is_cancelled_while_it_runs: "cancelled-running",
         puts_itself_back: "put-back-once",
@@ -65,9 +69,28 @@ mod a_worker_may_let_go_at_any_step_of_a_flow_run_that {
 
 mod a_claim_may_arrive_after_its_worker_died_of_a_flow_run_that {
     at_each_step! {
-        |point| super::Interruption::DeathWithLetter(point, super::LATE);
+        super::FakeEngine::new, |point| super::Interruption::DeathWithLetter(point, super::LATE);
         runs_a_while: "runs-a-while",
         is_cancelled_while_it_runs: "cancelled-running",
+    }
+}
+
+/// Its jobs begin when there is room for them, whether or not a worker lives then.
+mod where_jobs_begin_later_a_worker_may_die_at_any_step_of_a_flow_run_that {
+    at_each_step! {
+        super::kubernetes, super::Interruption::Death;
+        waits_for_room: "waits-for-room",
+        reports_for_itself_after_a_wait: "reported-after-a-wait",
+        is_cancelled_while_it_waits: "cancelled-waiting",
+    }
+}
+
+mod where_jobs_begin_later_the_next_worker_may_be_late_for_a_flow_run_that {
+    at_each_step! {
+        super::kubernetes, |point| super::Interruption::DeathAndRest(point, super::REST);
+        waits_for_room: "waits-for-room",
+        reports_for_itself_after_a_wait: "reported-after-a-wait",
+        is_cancelled_while_it_waits: "cancelled-waiting",
     }
 }
 
@@ -97,7 +120,7 @@ mod two_workers_may_be_interrupted_anywhere {
 #[test]
 fn nothing_goes_wrong_when_no_worker_is_interrupted() {
     listen();
-    run(simulate(fate::ALL, &[])).expect("nothing goes wrong");
+    run(simulate(World::new(fate::ALL), &[])).expect("nothing goes wrong");
 }
 
 #[test]
@@ -196,10 +219,10 @@ fn an_api_that_is_away_for_a_while_costs_no_flow_run() {
 
 /// Lets one worker after the other be interrupted, and then one finish. Whether every interruption came about.
 async fn simulate(
-    fates: impl IntoIterator<Item = &'static Fate>,
+    world: impl Future<Output = World>,
     interruptions: &[Interruption],
 ) -> Result<bool, String> {
-    let mut world = World::new(fates).await;
+    let mut world = world.await;
     let mut story = Vec::new();
     let mut coming = interruptions.iter();
     loop {
@@ -233,12 +256,17 @@ async fn simulate(
 }
 
 /// Interrupts a worker with one flow run at each step in turn, until it comes to its end before that.
-fn at_each_step(fate: &str, interruption: impl Fn(u32) -> Interruption) {
+fn at_each_step(
+    engine: impl Fn() -> FakeEngine,
+    fate: &str,
+    interruption: impl Fn(u32) -> Interruption,
+) {
     listen();
     let only = variable("WORKER_SIMULATION_POINT");
     let mut failures = Vec::new();
     for point in only.unwrap_or(1)..=only.unwrap_or(u32::MAX) {
-        match run(simulate([Fate::named(fate)], &[interruption(point)])) {
+        let world = World::with(engine(), [Fate::named(fate)]);
+        match run(simulate(world, &[interruption(point)])) {
             Ok(true) => {}
             Ok(false) => break,
             Err(failure) => failures.push(format!("WORKER_SIMULATION_POINT={point}\n{failure}")),
@@ -259,11 +287,15 @@ fn with_seeds(part: u64) {
             random.interruption(CROWD_STEPS),
             random.interruption(CROWD_STEPS / 2),
         ];
-        if let Err(failure) = run(simulate(fate::ALL, &interruptions)) {
+        if let Err(failure) = run(simulate(World::new(fate::ALL), &interruptions)) {
             failures.push(format!("WORKER_SIMULATION_SEED={seed}\n{failure}"));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+fn kubernetes() -> FakeEngine {
+    FakeEngine::of_kind(DriverKind::Kubernetes)
 }
 
 fn run<T>(simulation: impl Future<Output = T>) -> T {

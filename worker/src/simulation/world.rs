@@ -65,7 +65,9 @@ pub(super) enum Interruption {
     None,
     /// Its death at this step.
     Death(u32),
-    /// The same, but if the step is a claim, it still arrives, this long after the next worker has begun.
+    /// The same, and the next one begins this much later.
+    DeathAndRest(u32, Duration),
+    /// As a death, but if the step is a claim, it still arrives, this long after the next worker has begun.
     DeathWithLetter(u32, Duration),
     /// Once it has taken so many steps it is told to leave its jobs to the next.
     LettingGo(u32),
@@ -88,14 +90,21 @@ pub(super) enum Fin {
 // === impl World ===
 
 impl World {
-    /// A world with one flow run of each fate, all of them due.
+    /// A world with one flow run of each fate, all of them due, and an engine that begins at once what it is given.
     pub(super) async fn new(fates: impl IntoIterator<Item = &'static Fate>) -> Self {
+        Self::with(FakeEngine::new(), fates).await
+    }
+
+    /// The same with this engine.
+    pub(super) async fn with(
+        engine: FakeEngine,
+        fates: impl IntoIterator<Item = &'static Fate>,
+    ) -> Self {
         let clock = clock::run_fast();
         let server = Server::start(ServerOptions::default())
             .await
             .expect("a server");
         let client = client(&ClientOptions::new(server.url()));
-        let engine = FakeEngine::new();
         heartbeat::ready(&client, &wish(&engine.driver()))
             .await
             .expect("a pool");
@@ -162,8 +171,12 @@ impl World {
         // The journal's thread may still write what it was told before. Whether that gets into the copy is a matter of luck, as it is for
         // a process.
         self.bequeath();
-        if let Interruption::DeathWithLetter(_, delay) = interruption {
-            self.letter = wire.lost().map(|letter| (letter, delay));
+        match interruption {
+            Interruption::DeathWithLetter(_, delay) => {
+                self.letter = wire.lost().map(|letter| (letter, delay));
+            }
+            Interruption::DeathAndRest(_, rest) => tokio::time::sleep(rest).await,
+            Interruption::None | Interruption::Death(_) | Interruption::LettingGo(_) => {}
         }
         Ok(fin)
     }
@@ -282,7 +295,7 @@ impl World {
             driver: Arc::new(driver),
             state_dir,
             echo: false,
-            supervisor: None,
+            seat: None,
         }
     }
 }
@@ -292,7 +305,9 @@ impl World {
 impl Interruption {
     fn fatal(self) -> Option<u32> {
         match self {
-            Self::Death(point) | Self::DeathWithLetter(point, _) => Some(point),
+            Self::Death(point) | Self::DeathAndRest(point, _) | Self::DeathWithLetter(point, _) => {
+                Some(point)
+            }
             Self::None | Self::LettingGo(_) => None,
         }
     }

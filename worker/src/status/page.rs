@@ -7,7 +7,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use worker_drivers::Health;
 
-use super::{Poll, Sight, Work};
+use super::{Poll, Sight, Sighting, Work};
 use crate::{
     board::Lines,
     event::{Gate, Stage},
@@ -25,33 +25,64 @@ const RELOAD: &str = "10";
 const SHOWN: usize = 200;
 
 /// The page as it is now.
-pub(super) fn render(sight: &Sight) -> String {
-    let Sight { identity, work, .. } = sight;
+pub(super) fn render(sightings: &[Sighting]) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { (work.load.lives) " in " (identity.pool) " – " (identity.worker) }
+                title { (title(sightings)) }
                 style { (PreEscaped(STYLE)) }
                 noscript { meta http-equiv="refresh" content=(RELOAD); }
                 script src="/status.js" defer {}
             }
             body {
                 main {
-                    header {
-                        h1 { (identity.worker) }
-                        (verdict(work, sight.lines.paused.as_deref()))
-                    }
-                    (facts(sight))
-                    (held(&sight.lines, sight.now))
-                    (ended(&sight.lines, sight.now))
+                    @for sighting in sightings { (worker(sighting)) }
                 }
             }
         }
     };
     page.into_string()
+}
+
+fn title(sightings: &[Sighting]) -> String {
+    match sightings {
+        [Sighting::Worker(sight)] => {
+            let Sight { identity, work, .. } = sight.as_ref();
+            let (held, pool, name) = (work.load.lives, &identity.pool, &identity.worker);
+            format!("{held} in {pool} – {name}")
+        }
+        [Sighting::None { pool, .. }] => pool.clone(),
+        several => {
+            let held = several.iter().map(|sighting| match sighting {
+                Sighting::Worker(sight) => sight.work.load.lives,
+                Sighting::None { .. } => 0,
+            });
+            format!("{} in {} pools", held.sum::<usize>(), several.len())
+        }
+    }
+}
+
+fn worker(sighting: &Sighting) -> Markup {
+    match sighting {
+        Sighting::Worker(sight) => html! {
+            header {
+                h1 { (sight.identity.worker) }
+                (verdict(&sight.work, sight.lines.paused.as_deref()))
+            }
+            (facts(sight))
+            (held(&sight.lines, sight.now))
+            (ended(&sight.lines, sight.now))
+        },
+        Sighting::None { pool, reason } => html! {
+            header {
+                h1 { (pool) }
+                span.bad { "takes nothing: " (reason) }
+            }
+        },
+    }
 }
 
 /// Whether it takes work, and why not.

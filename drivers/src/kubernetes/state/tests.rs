@@ -1,3 +1,5 @@
+mod newer;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -167,7 +169,7 @@ fn the_end_of_a_job_is_told_when_its_pods_have_ended() {
 
 #[test]
 fn who_asked_for_the_end_has_it_told_as_theirs() {
-    let by_us = Some(EndedByUs::Asked);
+    let by_us = Some(EndedByUs::Asked { had_begun: false });
     let polite = Outcome::Signalled {
         signal: 15,
         by_us: true,
@@ -188,6 +190,46 @@ fn who_asked_for_the_end_has_it_told_as_theirs() {
         panic!("nobody of ours did it");
     };
     assert!(reason.contains("deleted"), "{reason}");
+}
+
+#[test]
+fn an_init_container_that_failed_is_named_with_what_it_said() {
+    let mut status = containers("Failed", &json!({"waiting": {}}), &json!({"waiting": {}}));
+    status["initContainerStatuses"] = json!([{
+        "name": "prefect-pull", "state": terminated(1, "Error"),
+        "image": "", "imageID": "", "ready": false, "restartCount": 0,
+    }]);
+    let found = phase(&once(), &[pod(status)], None);
+    assert!(
+        matches!(&found, Phase::Exited(Outcome::NeverStarted { reason })
+            if reason == "its init container prefect-pull ended with exit code 1: said"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn an_end_that_was_not_recorded_is_not_made_up() {
+    let unknown = terminated(137, "ContainerStatusUnknown");
+    let missed = failed(137, "ContainerStatusUnknown");
+    let mut missed_early = containers("Failed", &json!({"waiting": {}}), &json!({}));
+    missed_early["containerStatuses"][1]["lastState"] = unknown;
+    let runs = containers("Running", &json!({"running": {}}), &json!({"running": {}}));
+    let before = EndedByUs::Asked { had_begun: false };
+    for mut pod in [missed, pod(missed_early), pod(runs)] {
+        pod.vanish();
+        let outcome = gone(&[pod], Some(&before), false);
+        assert!(
+            matches!(&outcome, Outcome::Lost { reason } if reason.contains("did not record")),
+            "{outcome:?}"
+        );
+    }
+    let unseen = gone(&[], Some(&EndedByUs::Asked { had_begun: true }), false);
+    assert!(matches!(unseen, Outcome::Lost { .. }), "{unseen:?}");
+    let by_itself = phase(&once(), &[failed(137, "ContainerStatusUnknown")], None);
+    assert!(
+        reason(&by_itself).contains("did not record"),
+        "{by_itself:?}"
+    );
 }
 
 #[test]

@@ -39,11 +39,6 @@ pub(super) fn headers(
         let value = sensitive(text.expose()).ok_or(ClientBuildError::Credential(name))?;
         headers.insert(AUTHORIZATION, value);
     }
-    if let Some(name) = &options.worker_name {
-        let name = utf8_percent_encode(name.trim(), HEADER_UNSAFE).to_string();
-        let value = HeaderValue::from_str(&name).expect("what is no legal value was encoded");
-        headers.insert("x-prefect-worker-name", value);
-    }
     for (name, value) in &options.custom_headers {
         let illegal = || ClientBuildError::Header { name: name.clone() };
         let header: HeaderName = name.trim().parse().map_err(|_| illegal())?;
@@ -68,6 +63,12 @@ pub(super) fn headers(
         )
     }));
     Ok((headers, credential, secrets))
+}
+
+/// A worker's name as a header has it.
+pub(super) fn worker_name(name: &str) -> HeaderValue {
+    let name = utf8_percent_encode(name.trim(), HEADER_UNSAFE).to_string();
+    HeaderValue::from_str(&name).expect("what is no legal value was encoded")
 }
 
 /// Each form in which a server may quote what we sent.

@@ -141,7 +141,7 @@ impl Client {
         let text = String::from_utf8_lossy(answer);
         if let Ok(id) = text.trim().trim_matches('"').parse::<WorkerId>() {
             // Two heartbeats at once learn the same id.
-            self.shared.worker_id.get_or_init(|| id);
+            self.caller.id.get_or_init(|| id);
         }
     }
 }

@@ -7,7 +7,10 @@ use nix::unistd::{AccessFlags, access};
 use worker_config::settings::Settings;
 use worker_drivers::Finding;
 
-use crate::disk::{self, Space};
+use crate::{
+    disk::{self, Space},
+    pause, state_dir,
+};
 
 pub(super) fn settings(notices: &[String]) -> Vec<Finding> {
     if notices.is_empty() {
@@ -31,6 +34,17 @@ pub(super) fn directories(settings: &Settings) -> Vec<Finding> {
         findings.extend(space.map(|space| room(&space, settings)));
     }
     findings
+}
+
+/// Workers of this machine that claim nothing, because somebody wanted it.
+pub(super) fn paused(state_dir: &Path) -> Vec<Finding> {
+    let known = state_dir::known(state_dir).unwrap_or_default();
+    let paused = known.into_iter().filter_map(|one| {
+        let reason = pause::find_reason(&one.path).ok()??;
+        let detail = format!("'{}' of work pool '{}': {reason}", one.worker, one.pool);
+        Some(Finding::warning("worker", detail))
+    });
+    paused.collect()
 }
 
 fn writable(what: &str, path: &Path, flag: &str) -> Finding {

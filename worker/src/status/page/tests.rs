@@ -56,9 +56,13 @@ fn sight() -> Sight {
     }
 }
 
+fn shown(sight: Sight) -> String {
+    render(&[Sighting::Worker(Box::new(sight))])
+}
+
 #[test]
 fn the_page_says_what_runs_what_ended_and_why_nothing_is_taken() {
-    let page = render(&sight());
+    let page = shown(sight());
     for said in [
         "takes flow runs",
         "pending: pulling image &#39;flows:1&#39;",
@@ -76,15 +80,31 @@ fn the_page_says_what_runs_what_ended_and_why_nothing_is_taken() {
     }
     let mut paused = sight();
     paused.lines.paused = Some("work pool 'demo' is paused".to_owned());
-    assert!(render(&paused).contains("takes nothing: work pool"));
+    assert!(shown(paused).contains("takes nothing: work pool"));
     let mut closed = sight();
     closed.work.gate = Gate::Closed("the work pool is paused".to_owned());
-    assert!(render(&closed).contains("takes nothing: the work pool is paused"));
+    assert!(shown(closed).contains("takes nothing: the work pool is paused"));
 }
 
 #[test]
 fn a_name_that_people_chose_is_no_markup() {
-    let page = render(&sight());
+    let page = shown(sight());
     assert!(!page.contains("<script>alert"), "{page}");
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
+}
+
+#[test]
+fn each_pool_of_a_process_has_its_part_of_the_page() {
+    let gone = Sighting::None {
+        pool: "boxes".to_owned(),
+        reason: "work pool 'boxes' does not exist".to_owned(),
+    };
+    let page = render(&[Sighting::Worker(Box::new(sight())), gone]);
+    for said in [
+        "3 in 2 pools",
+        "takes flow runs",
+        "takes nothing: work pool",
+    ] {
+        assert!(page.contains(said), "{said} is not in {page}");
+    }
 }

@@ -1,0 +1,77 @@
+//! Several clusters of one worker: a job is where its block says, and is watched, ended and found again there and nowhere else.
+
+use serde_json::json;
+use worker_tests::kubelet::Step;
+
+use crate::stage::{BOUND, POOL, Stage};
+
+#[test]
+fn jobs_are_where_their_blocks_say() {
+    let stage = Stage::set();
+    let config = json!({"config": stage.kubeconfig_to(&stage.other_way), "context_name": "test"});
+    let there = json!({"cluster_config": config});
+    let here = [
+        stage.run("start", &json!({})),
+        stage.run("start", &json!({})),
+    ];
+    let there = [stage.run("start", &there), stage.run("start", &there)];
+    let program = stage.worker();
+    let worker = program.start(&["--pool", POOL]);
+    for run in here.iter().chain(&there) {
+        stage.wait_until_runs(run, &worker);
+    }
+    for way in [&stage.way, &stage.other_way] {
+        let counts = way.counts();
+        assert_eq!(counts.get("create jobs"), Some(&2), "{counts:?}");
+        assert_eq!(way.most_watches().get("watch jobs"), Some(&1), "{counts:?}");
+        assert_eq!(way.most_watches().get("watch pods"), Some(&1), "{counts:?}");
+    }
+    // What happens to one cluster is nothing to the jobs of another.
+    stage.way.reset("");
+    for runs in [&here, &there] {
+        stage.cancel(&runs[0]);
+        let (ended, message) = stage.wait_for_end(&runs[0], BOUND, &worker);
+        assert_eq!(ended, "Cancelled", "{message}");
+        stage.kubelet.play(&runs[1], &Step::Exit(3));
+        let (ended, message) = stage.wait_for_end(&runs[1], BOUND, &worker);
+        assert_eq!(ended, "Crashed", "{message}");
+    }
+    for way in [&stage.way, &stage.other_way] {
+        let deleted = way.counts()["delete jobs"];
+        assert!(deleted >= 2, "each way has its own: {:?}", way.counts());
+    }
+}
+
+#[test]
+fn a_job_on_a_cluster_to_which_there_is_no_way_is_left_alone() {
+    let stage = Stage::set();
+    let config = json!({"config": stage.kubeconfig_to(&stage.other_way), "context_name": "test"});
+    let run = stage.run("start", &json!({"cluster_config": config}));
+    let program = stage.worker();
+    let arguments = ["--pool", POOL, "--name", "ada"];
+    let worker = program.start(&arguments);
+    stage.wait_until_runs(&run, &worker);
+    drop(worker);
+
+    // The next one does not know the block. The Job of the same name in its own cluster is not the one that it may touch.
+    let worker = program.start(&arguments);
+    stage.cancel(&run);
+    let says = || {
+        worker.stderr().contains("knows no way there") || worker.stderr().contains("knows no way")
+    };
+    assert!(
+        worker_tests::wait::holds(BOUND, says),
+        "{}",
+        worker.stderr()
+    );
+    assert_ne!(stage.state(&run).0, "Cancelled");
+    assert_eq!(stage.jobs(&run).len(), 1);
+
+    // Another run with the block shows the way.
+    let config = json!({"config": stage.kubeconfig_to(&stage.other_way), "context_name": "test"});
+    let shows = stage.run("start exit:0", &json!({"cluster_config": config}));
+    let (ended, message) = stage.wait_for_end(&shows, BOUND, &worker);
+    assert_eq!(ended, "Completed", "{message}");
+    let (ended, message) = stage.wait_for_end(&run, BOUND, &worker);
+    assert_eq!(ended, "Cancelled", "{message}; {}", worker.stderr());
+}

@@ -1,0 +1,375 @@
+//! An API in the test's own process with a Kubernetes pool, a namespace of its own whose pods are played, and a worker that has the chart's Role there
+//! and nothing else.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use worker_server::{Server, ServerOptions};
+use worker_tests::{
+    files::root,
+    gateway::{Gateway, Identity},
+    http::Api,
+    kubelet::Kubelet,
+    program::{Program, Running},
+    wait,
+};
+
+use crate::PROGRAM;
+
+/// How long anything may take that a loaded machine does in a second.
+pub(crate) const BOUND: Duration = Duration::from_mins(2);
+
+/// How soon the end of a job is seen, whatever happens on the way. On a loaded machine the rest takes its time too.
+pub(crate) const SEEN: Duration = Duration::from_mins(1);
+
+pub(crate) const POOL: &str = "k8s-pool";
+
+/// The release of the chart, whose service account the worker is.
+const RELEASE: &str = "prefect-worker";
+
+/// All that a test has.
+pub(crate) struct Stage {
+    server: Server,
+    pub(crate) namespace: String,
+    /// The worker's way to the cluster.
+    pub(crate) way: Gateway,
+    /// Another, as if to another cluster.
+    pub(crate) other_way: Gateway,
+    administrator: Gateway,
+    pub(crate) kubelet: Kubelet,
+    folder: TempDir,
+    _runtime: Runtime,
+}
+
+/// How many namespaces there are.
+static NAMESPACES: AtomicUsize = AtomicUsize::new(0);
+
+/// The states that end a flow run.
+const FINAL: [&str; 4] = ["Completed", "Failed", "Cancelled", "Crashed"];
+
+// === impl Stage ===
+
+impl Stage {
+    pub(crate) fn set() -> Self {
+        let kubeconfig = kubeconfig();
+        let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("control-{}-{number}", std::process::id());
+        let administrator = Gateway::open(&kubeconfig, Identity::Administrator);
+        let administrator = administrator.expect("the kubeconfig leads to a cluster");
+        let cluster = Api::at_root_of(administrator.address());
+        let named =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        cluster.post("/api/v1/namespaces", &named);
+        let folder = kubeconfig.parent().expect("it is a file");
+        let kubelet = Kubelet::start(cluster, &namespace, folder).expect("pods can be played");
+        let runtime = Runtime::new().expect("a runtime can be made");
+        let server = runtime
+            .block_on(Server::start(ServerOptions::default()))
+            .expect("an API can be started on loopback");
+        let stage = Self {
+            server,
+            way: Gateway::open(&kubeconfig, Identity::Bearer).expect("it has led there"),
+            other_way: Gateway::open(&kubeconfig, Identity::Bearer).expect("it has led there"),
+            administrator,
+            kubelet,
+            namespace,
+            folder: TempDir::with_prefix("worker-test-").expect("there is room"),
+            _runtime: runtime,
+        };
+        for object in stage.access() {
+            stage.make(&object);
+        }
+        stage.write_token(&stage.token(None));
+        stage.write_kubeconfig();
+        stage.make_pool();
+        stage
+    }
+
+    pub(crate) fn api(&self) -> Api {
+        Api::at(self.server.address())
+    }
+
+    /// The cluster, as somebody who may do everything.
+    pub(crate) fn cluster(&self) -> Api {
+        Api::at_root_of(self.administrator.address())
+    }
+
+    /// What the chart makes of access: the service account, the Role, its binding.
+    pub(crate) fn access(&self) -> Vec<Value> {
+        let program = std::env::var("WORKER_TEST_HELM");
+        let program = program.expect("WORKER_TEST_HELM is set; `tests/helm/set-up` says it");
+        let values = [
+            "worker.config.workPool=pool",
+            "worker.apiConfig=selfHostedServer",
+            "worker.selfHostedServerApiConfig.apiUrl=http://prefect.example:4200/api",
+        ];
+        let output = Command::new(program)
+            .args(["template", RELEASE, "--namespace", &self.namespace])
+            .args([
+                "--show-only",
+                "templates/access.yaml",
+                "--set",
+                &values.join(","),
+            ])
+            .arg(root().join("deploy/helm/worker"))
+            .output()
+            .expect("Helm can be run");
+        let text = String::from_utf8(output.stdout).expect("Helm writes UTF-8");
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&text).expect("Helm writes YAML");
+        let objects = objects.into_iter().filter(Value::is_object);
+        let objects: Vec<Value> = objects.collect();
+        assert_eq!(
+            objects.len(),
+            3,
+            "{text}; {:?}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        objects
+    }
+
+    /// Makes an object in the namespace, or makes it anew.
+    pub(crate) fn make(&self, object: &Value) {
+        let (group, plural) = match object["kind"].as_str() {
+            Some("ServiceAccount") => ("/api/v1", "serviceaccounts"),
+            Some("Role") => ("/apis/rbac.authorization.k8s.io/v1", "roles"),
+            Some("RoleBinding") => ("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+            Some("Secret") => ("/api/v1", "secrets"),
+            other => panic!("{other:?}"),
+        };
+        let path = format!("{group}/namespaces/{}/{plural}", self.namespace);
+        let cluster = self.cluster();
+        let name = text(&object["metadata"]["name"]);
+        let made = cluster
+            .send("POST", &path, Some(object))
+            .expect("the cluster answers");
+        if made.status == 409 {
+            let path = format!("{path}/{name}");
+            let made = cluster
+                .send("PUT", &path, Some(object))
+                .expect("the cluster answers");
+            assert_eq!(made.status, 200, "{}", made.body);
+        } else {
+            assert_eq!(made.status, 201, "{}", made.body);
+        }
+    }
+
+    /// Gives the worker the chart's Role without this verb on this resource.
+    pub(crate) fn allow_all_but(&self, verb: &str, resource: &str) {
+        let objects = self.access();
+        let mut role = objects.into_iter().find(|object| object["kind"] == "Role");
+        let role = role.as_mut().expect("the chart has one");
+        let rules = role["rules"].as_array_mut().expect("a Role has rules");
+        let mut removed = 0;
+        for rule in &mut *rules {
+            if rule["resources"] == json!([resource]) {
+                let verbs = rule["verbs"].as_array_mut().expect("a rule has verbs");
+                let before = verbs.len();
+                verbs.retain(|one| one != verb);
+                removed += before - verbs.len();
+            }
+        }
+        rules.retain(|rule| rule["verbs"] != json!([]));
+        assert!(
+            removed == 1 || verb.is_empty(),
+            "the chart does not have {verb} {resource}"
+        );
+        self.make(role);
+    }
+
+    /// A token of the worker's service account, which ends with the Secret that it is bound to.
+    pub(crate) fn token(&self, bound_to: Option<&str>) -> String {
+        let mut request = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 3600},
+        });
+        if let Some(name) = bound_to {
+            let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
+            self.make(&secret);
+            request["spec"]["boundObjectRef"] =
+                json!({"apiVersion": "v1", "kind": "Secret", "name": name});
+        }
+        let path = format!(
+            "/api/v1/namespaces/{}/serviceaccounts/{RELEASE}/token",
+            self.namespace
+        );
+        text(&self.cluster().post(&path, &request)["status"]["token"])
+    }
+
+    /// Waits until the cluster takes a token no more.
+    #[track_caller]
+    pub(crate) fn wait_until_refused(&self, token: &str) {
+        let review = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token},
+        });
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        let is_refused = || self.cluster().post(path, &review)["status"]["authenticated"] != true;
+        assert!(wait::holds(BOUND, is_refused), "the token is still taken");
+    }
+
+    /// Puts a token where the worker looks for it.
+    pub(crate) fn write_token(&self, token: &str) {
+        fs::write(self.folder.path().join("token"), token).expect("there is room");
+    }
+
+    /// A kubeconfig over the worker's way, as its service account, by the token in a file as pods have it.
+    fn write_kubeconfig(&self) {
+        let config = self.kubeconfig_to(&self.way);
+        fs::write(self.kubeconfig(), config.to_string()).expect("there is room");
+    }
+
+    /// A kubeconfig over any way.
+    pub(crate) fn kubeconfig_to(&self, way: &Gateway) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": format!("http://{}", way.address())}}],
+            "users": [{"name": "worker", "user": {"tokenFile": self.folder.path().join("token")}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "worker", "namespace": self.namespace}}],
+        })
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    fn make_pool(&self) {
+        let mut template = worker_drivers::kubernetes::default_template();
+        template["variables"]["properties"]["namespace"]["default"] = json!(self.namespace);
+        let pool = json!({"name": POOL, "type": "kubernetes", "base_job_template": template});
+        self.api().post("/work_pools/", &pool);
+        let path = format!(
+            "/api/v1/namespaces/{}/serviceaccounts/default",
+            self.namespace
+        );
+        wait::until("pods can be made", BOUND, || {
+            let account = self
+                .cluster()
+                .send("GET", &path, None)
+                .map_err(|error| error.to_string())?;
+            if account.body["secrets"].is_array() {
+                Ok(())
+            } else {
+                Err(account.body.to_string())
+            }
+        });
+    }
+
+    pub(crate) fn worker(&self) -> Program {
+        Program::new(PROGRAM)
+            .with("PREFECT_API_URL", self.api().url())
+            .with("KUBECONFIG", self.kubeconfig().display().to_string())
+            .with("PREFECT_WORKER_QUERY_SECONDS", "0.4")
+            .with("PREFECT_WORKER_CANCELLATION_POLL_SECONDS", "0.4")
+            .with("PREFECT_LOGGING_TO_API_BATCH_INTERVAL", "0.2")
+            .with("WORKER_STOP_GRACE", "2")
+    }
+
+    /// Makes a flow run of a command that is played; its id.
+    pub(crate) fn run(&self, command: &str, more: &Value) -> String {
+        let mut variables = json!({"command": format!("play {command}"), "image": "played"});
+        let all = variables.as_object_mut().expect("it is written above");
+        all.extend(more.as_object().cloned().unwrap_or_default());
+        let api = self.api();
+        let flow = api.post("/flows/", &json!({"name": "command"}))["id"].clone();
+        let name = format!("test-{}", NAMESPACES.fetch_add(1, Ordering::Relaxed));
+        let deployment = json!({"name": name, "flow_id": flow, "work_pool_name": POOL, "job_variables": variables});
+        let deployment = text(&api.post("/deployments/", &deployment)["id"]);
+        let path = format!("/deployments/{deployment}/create_flow_run");
+        text(&api.post(&path, &json!({}))["id"])
+    }
+
+    /// The state a flow run is in: its name and its message.
+    pub(crate) fn state(&self, run: &str) -> (String, String) {
+        let state = &self.api().get(&format!("/flow_runs/{run}"))["state"];
+        (text(&state["name"]), text(&state["message"]))
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_until_runs(&self, run: &str, worker: &Running) {
+        wait::until("the flow run runs", BOUND, || {
+            let (name, message) = self.state(run);
+            if name == "Running" {
+                return Ok(());
+            }
+            Err(format!(
+                "{name} {message}; {:?}; {}",
+                self.way.counts(),
+                worker.stderr()
+            ))
+        });
+    }
+
+    /// Waits until a flow run has ended, so long at the most; its last state, which nothing has followed.
+    #[track_caller]
+    pub(crate) fn wait_for_end(
+        &self,
+        run: &str,
+        bound: Duration,
+        worker: &Running,
+    ) -> (String, String) {
+        let state = wait::until("the run has ended", bound, || {
+            let (name, message) = self.state(run);
+            if FINAL.contains(&name.as_str()) {
+                return Ok((name, message));
+            }
+            Err(format!(
+                "{name} {message}; {:?}; {}",
+                self.way.counts(),
+                worker.stderr()
+            ))
+        });
+        let states = self
+            .api()
+            .get(&format!("/flow_run_states/?flow_run_id={run}"));
+        let names = states.as_array().into_iter().flatten();
+        let ends = names.filter(|state| FINAL.contains(&text(&state["name"]).as_str()));
+        assert_eq!(ends.count(), 1, "it ended more than once: {states}");
+        state
+    }
+
+    pub(crate) fn cancel(&self, run: &str) {
+        let state = json!({"state": {"type": "CANCELLING"}, "force": false});
+        let path = format!("/flow_runs/{run}/set_state");
+        self.api().post(&path, &state);
+    }
+
+    /// What is in the log of a flow run so far, a line for each entry.
+    pub(crate) fn log(&self, run: &str) -> String {
+        let filter = json!({"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"});
+        let entries = self.api().post("/logs/filter", &filter);
+        let lines = entries.as_array().into_iter().flatten();
+        let lines: Vec<String> = lines.map(|entry| text(&entry["message"])).collect();
+        lines.join("\n")
+    }
+
+    /// The Jobs that a flow run has.
+    pub(crate) fn jobs(&self, run: &str) -> Vec<Value> {
+        let path = format!(
+            "/apis/batch/v1/namespaces/{}/jobs?labelSelector=prefect.io/flow-run-id={run}",
+            self.namespace
+        );
+        let jobs = self.cluster().get(&path);
+        jobs["items"].as_array().cloned().unwrap_or_default()
+    }
+}
+
+// === functions ===
+
+fn kubeconfig() -> PathBuf {
+    let named = std::env::var_os("WORKER_TEST_CONTROL_KUBECONFIG");
+    let named =
+        named.expect("WORKER_TEST_CONTROL_KUBECONFIG names the kubeconfig of a control plane");
+    Path::new(&named).to_owned()
+}
+
+/// A JSON text as a text; empty when it is something else.
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}

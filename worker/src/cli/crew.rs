@@ -1,0 +1,300 @@
+//! The workers of one process, one for each work pool: begun, looked after, told what changes, ended together.
+//!
+//! One that cannot serve its pool does not stop the others, and is begun again after a while. Where none is left that could, the process ends
+//! with the reason.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+
+use worker_config::settings::Settings;
+
+use super::{
+    context::{Api, Context},
+    out::Out,
+    start,
+};
+use crate::{
+    event::Stage,
+    notify::{Report, Supervisor},
+    reload,
+    seat::{Place, Seat},
+    state_dir::StateDir,
+    status,
+    task::{self, Ended, Task, Tasks},
+    telemetry::{Loudness, chain},
+    worker::{self, Farewell},
+};
+
+/// How long until a worker that could not serve its pool is begun again: somebody has to change something before it can.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// How often a supervisor is told how the workers are.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The workers of this process.
+pub(crate) struct Crew {
+    /// What settings are read from again.
+    context: Context,
+    loudness: Loudness,
+    api: Arc<Api>,
+    out: Out,
+    seats: Arc<[Arc<Seat>]>,
+    /// How each is told to end.
+    stages: Vec<Option<mpsc::Sender<Stage>>>,
+    working: Tasks<usize, anyhow::Result<Farewell>>,
+    stage: Stage,
+    supervisor: Option<Supervisor>,
+}
+
+/// What one worker is begun with.
+struct Beginning {
+    settings: Settings,
+    pool: String,
+    /// Its directory, where it was taken already.
+    state_dir: Option<StateDir>,
+    seat: Arc<Seat>,
+    /// Whether it is the only one, so that a person may be asked about its pool.
+    alone: bool,
+    wait: Duration,
+}
+
+// === impl Crew ===
+
+impl Crew {
+    /// Begins a worker for each directory.
+    pub(crate) fn begin(
+        (context, loudness): (Context, Loudness),
+        api: Api,
+        out: Out,
+        dirs: Vec<(String, StateDir)>,
+    ) -> Self {
+        let seats = dirs.iter().map(|(pool, _)| Arc::new(Seat::new(pool)));
+        let mut crew = Self {
+            seats: seats.collect(),
+            stages: Vec::new(),
+            working: Tasks::new(),
+            stage: Stage::Working,
+            supervisor: Supervisor::find(|name| std::env::var_os(name)),
+            api: Arc::new(api),
+            context,
+            loudness,
+            out,
+        };
+        for (index, (_, state_dir)) in dirs.into_iter().enumerate() {
+            crew.stages.push(None);
+            crew.start(index, Some(state_dir), Duration::ZERO);
+        }
+        crew
+    }
+
+    /// Serves the status of all of them, where it is wanted.
+    pub(crate) async fn serve_status(&self) -> anyhow::Result<Option<Task<()>>> {
+        let settings = &self.context.settings.status;
+        if !settings.enabled {
+            return Ok(None);
+        }
+        let listener = status::listen(settings).await?;
+        let serving = status::serve(listener, Arc::clone(&self.seats));
+        Ok(Some(task::spawn("status", serving)))
+    }
+
+    /// Looks after the workers until all have ended.
+    pub(crate) async fn work(
+        mut self,
+        mut stages_rx: mpsc::Receiver<Stage>,
+    ) -> anyhow::Result<Arc<Api>> {
+        let mut hangups = signal(SignalKind::hangup())?;
+        let mut tick = tokio::time::interval(TICK);
+        while self.stages.iter().any(Option::is_some) {
+            // Every branch is cancel-safe: what is not taken now is still there at the next turn.
+            tokio::select! {
+                Some(stage) = stages_rx.recv() => self.enter(stage),
+                ended = self.working.ended() => self.buried(ended)?,
+                () = hung_up(&mut hangups) => self.reload(),
+                _ = tick.tick() => {
+                    let report = self.report();
+                    if let Some(supervisor) = &mut self.supervisor {
+                        supervisor.tell(&report);
+                    }
+                }
+            }
+        }
+        Ok(self.api)
+    }
+
+    fn start(&mut self, index: usize, state_dir: Option<StateDir>, wait: Duration) {
+        let seat = Arc::clone(&self.seats[index]);
+        let (stages_tx, stages_rx) = start::stages();
+        self.stages[index] = Some(stages_tx);
+        let beginning = Beginning {
+            settings: self.context.settings.of_pool(&seat.pool),
+            pool: seat.pool.clone(),
+            state_dir,
+            seat,
+            alone: self.seats.len() == 1,
+            wait,
+        };
+        let (api, out) = (Arc::clone(&self.api), self.out);
+        let work = async move { beginning.work(&api, out, stages_rx).await };
+        self.working.spawn(index, Box::pin(work));
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        self.stage = stage;
+        for stages_tx in self.stages.iter().flatten() {
+            // There is room for all stages there are.
+            stages_tx.try_send(stage).ok();
+        }
+    }
+
+    /// A worker has ended. The error is one to end with.
+    fn buried(
+        &mut self,
+        Ended { tag: index, result }: Ended<usize, anyhow::Result<Farewell>>,
+    ) -> anyhow::Result<()> {
+        self.stages[index] = None;
+        let result = result.unwrap_or_else(|how| Err(anyhow::anyhow!("the worker {how}")));
+        let Err(error) = result else {
+            self.seats[index].show(Place::Over);
+            return Ok(());
+        };
+        let reason = chain(error.as_ref());
+        self.seats[index].show(Place::Away(reason.clone()));
+        let hopeless = |seat: &Arc<Seat>| matches!(seat.place(), Place::Away(_) | Place::Over);
+        if self.stage > Stage::Working || self.seats.iter().all(hopeless) {
+            return Err(error);
+        }
+        let pool = &self.seats[index].pool;
+        tracing::error!(%pool, error = reason, again_in = ?AGAIN, "the work pool is not served; the others are");
+        self.start(index, None, AGAIN);
+        Ok(())
+    }
+
+    /// Reads the settings again, and hands out what may change.
+    fn reload(&mut self) {
+        if let Some(supervisor) = &mut self.supervisor {
+            supervisor.reloading();
+        }
+        match self.context.again() {
+            Ok(mut new) => {
+                start::use_api(&mut new, &self.api);
+                let reloaded = reload::take_over(&self.context.settings, &new);
+                for notice in &new.notices {
+                    tracing::warn!("{notice}");
+                }
+                reloaded.tell();
+                self.hand_out(reloaded.settings);
+            }
+            Err(error) => {
+                let error = chain(error.as_ref());
+                tracing::error!(%error, "the settings cannot be read again and stay as they were");
+            }
+        }
+        if let Some(supervisor) = &mut self.supervisor {
+            supervisor.reloaded();
+        }
+    }
+
+    fn hand_out(&mut self, settings: Settings) {
+        self.loudness.set(&settings.logging.level);
+        for seat in self.seats.iter() {
+            if let Place::Working(status) = seat.place() {
+                let own = Arc::new(settings.of_pool(&seat.pool));
+                status.services.settings.send_replace(own);
+            }
+        }
+        self.context.settings = settings;
+    }
+
+    fn report(&self) -> Report {
+        let mut reports = self.seats.iter().map(|seat| (&seat.pool, seat.report()));
+        if self.seats.len() == 1
+            && let Some((_, only)) = reports.next()
+        {
+            return only;
+        }
+        let mut whole = Report {
+            alive: true,
+            ..Report::default()
+        };
+        let mut words = Vec::new();
+        for (pool, report) in reports {
+            let Report {
+                ready,
+                ending,
+                alive,
+                status,
+            } = report;
+            whole.ready |= ready;
+            whole.ending |= ending && self.stage > Stage::Working;
+            whole.alive &= alive;
+            words.push(format!("{pool}: {status}"));
+        }
+        whole.status = words.join(" | ");
+        whole
+    }
+}
+
+// === impl Beginning ===
+
+impl Beginning {
+    /// From nothing to the worker's end.
+    async fn work(
+        mut self,
+        api: &Api,
+        out: Out,
+        mut stages_rx: mpsc::Receiver<Stage>,
+    ) -> anyhow::Result<Farewell> {
+        let setup = tokio::select! {
+            setup = self.prepare(api, out) => setup?,
+            // Nothing has begun that could be ended with care.
+            _ = stages_rx.recv() => return Ok(Farewell::Done),
+        };
+        let name = setup.state_dir.worker.clone();
+        let farewell = Box::pin(worker::run(setup, stages_rx)).await?;
+        match farewell {
+            Farewell::Done => tracing::info!("Worker '{name}' stopped!"),
+            Farewell::Left(count) => {
+                tracing::info!(
+                    "Worker '{name}' stopped! {count} flow run(s) are left to its next start."
+                );
+            }
+        }
+        Ok(farewell)
+    }
+
+    async fn prepare(&mut self, api: &Api, out: Out) -> anyhow::Result<crate::parts::Setup> {
+        tokio::time::sleep(self.wait).await;
+        let state_dir = match self.state_dir.take() {
+            Some(taken) => taken,
+            None => start::take_state_dir(&self.settings, &self.pool)?,
+        };
+        let kind = if let Some(kind) = self.settings.worker.kind {
+            kind
+        } else {
+            let asking = "asking the API for the work pool".to_owned();
+            self.seat.show(Place::Beginning(asking));
+            start::find_kind(&api.client, &self.settings, (&self.pool, self.alone), out).await?
+        };
+        let settings = self.settings.clone();
+        start::setup((settings, &self.pool), kind, api, state_dir)
+            .await
+            .map(|setup| crate::parts::Setup {
+                seat: Some(Arc::clone(&self.seat)),
+                ..setup
+            })
+    }
+}
+
+// === functions ===
+
+/// Waits for the next SIGHUP.
+async fn hung_up(hangups: &mut Signal) {
+    if hangups.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
