@@ -38,6 +38,7 @@ mod connection;
 mod environment;
 mod error;
 mod examine;
+mod keep;
 mod log_text;
 mod logs;
 mod manifest;

@@ -105,10 +105,7 @@ impl Gateway {
             state: Mutex::default(),
         });
         let address = listener.local_addr()?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "it ends with the runtime, which this owns"
-        )]
+        // It ends with the runtime, which this owns.
         runtime.spawn(listen(listener, Arc::clone(&shared)));
         Ok(Self {
             address,

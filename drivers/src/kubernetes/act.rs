@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future;
-use k8s_openapi::api::{
-    batch::v1::Job,
-    core::v1::{Pod, Secret},
-};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Resource,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy},
@@ -19,7 +16,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     ENGINE, Shared,
     connection::{CONTROL_LIMIT, Cluster},
-    error, lock,
+    error, keep, lock,
     plan::{JOB_LABEL, OWNER_LABEL, Plan, owner_value},
     pod::PodSeen,
     state::{self, EndedByUs, JobSeen},
@@ -129,7 +126,7 @@ async fn make(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
         shared.places.send_modify(|count| *count += 1);
     }
     if plan.secret.is_some() {
-        keep_secret(&cluster, plan).await?;
+        keep::keep(&cluster, plan).await?;
     }
     let created = create_job(&cluster, plan).await;
     let what = || format!("the job '{}' in namespace '{}'", plan.name, plan.namespace);
@@ -146,7 +143,7 @@ async fn make(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
         Err(error) => {
             let refused = error::refused(&error, &what());
             if !matches!(refused, DriverError::Unavailable { .. }) {
-                drop_secret(shared, &cluster, plan).await;
+                keep::drop_one(shared, &cluster, plan).await;
             }
             return Err(refused);
         }
@@ -157,10 +154,10 @@ async fn make(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
         .iter()
         .all(|(name, value)| labels.get(name) == Some(value));
     let Some(seen) = JobSeen::of(&job).filter(|_| is_ours) else {
-        drop_secret(shared, &cluster, plan).await;
+        keep::drop_one(shared, &cluster, plan).await;
         return Err(DriverError::Conflict { what: what() });
     };
-    if plan.secret.is_none() || give_secret(shared, &cluster, plan, &seen).await {
+    if plan.secret.is_none() || keep::tie(shared, &cluster, plan, &seen).await {
         lock(&shared.tied).insert(plan.key);
     }
     let handle = seen.handle(&cluster.id);
@@ -180,105 +177,6 @@ async fn create_job(cluster: &Cluster, plan: &Plan) -> Result<Job, kube::Error> 
         .create(&PostParams::default(), body)
         .map_err(kube::Error::BuildRequest)?;
     bounded(cluster.control.request(request)).await
-}
-
-/// Makes the Secret of an attempt before its Job, so that no pod waits for it. One that an earlier try left is brought up to date.
-async fn keep_secret(cluster: &Cluster, plan: &Plan) -> Result<(), DriverError> {
-    let Some(values) = &plan.secret else {
-        return Ok(());
-    };
-    let name = plan.secret_name();
-    let what = format!("the secret '{name}' in namespace '{}'", plan.namespace);
-    let secrets: Api<Secret> = Api::namespaced(cluster.control.clone(), &plan.namespace);
-    let mut secret = Secret {
-        string_data: Some(values.0.clone()),
-        type_: Some("Opaque".to_owned()),
-        ..Secret::default()
-    };
-    secret.metadata.name = Some(name.clone());
-    secret.metadata.labels = Some(plan.own_labels());
-    let created = bounded(secrets.create(&PostParams::default(), &secret)).await;
-    match created {
-        Ok(_) => Ok(()),
-        Err(error) if error::is_taken(&error) => {
-            let found = ask(secrets.get_opt(&name)).await?;
-            let metadata = found.map(|found| found.metadata).unwrap_or_default();
-            let is_ours = metadata.labels == Some(plan.own_labels());
-            if !is_ours {
-                return Err(DriverError::Conflict { what });
-            }
-            secret.metadata.owner_references = metadata.owner_references;
-            let replaced = bounded(secrets.replace(&name, &PostParams::default(), &secret)).await;
-            replaced
-                .map(drop)
-                .map_err(|error| error::refused(&error, &what))
-        }
-        Err(error) if error::is_forbidden(&error) => Err(DriverError::Denied {
-            what: format!("to keep the API key of a job in {what}"),
-            reason: format!(
-                "{}; give the worker's service account the permission to create secrets, or name a secret that has the key (PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_KEY_SECRET_NAME)",
-                error::message(&error)
-            ),
-        }),
-        Err(error) => Err(error::refused(&error, &what)),
-    }
-}
-
-/// Has the Secret go with its Job. False: it cannot, and goes when the job is removed by us.
-async fn give_secret(shared: &Shared, cluster: &Cluster, plan: &Plan, job: &JobSeen) -> bool {
-    let secrets: Api<Secret> = Api::namespaced(cluster.control.clone(), &plan.namespace);
-    let owner = json!({
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "name": job.name,
-        "uid": job.uid,
-        "blockOwnerDeletion": false,
-    });
-    let patch = json!({"metadata": {"ownerReferences": [owner]}});
-    let patch = Patch::Merge(patch);
-    let name = plan.secret_name();
-    let given = bounded(secrets.patch(&name, &PatchParams::default(), &patch)).await;
-    match given {
-        Ok(_) => true,
-        Err(error) if error::is_forbidden(&error) => {
-            shared.complain_once(
-                "secrets/patch",
-                "this worker may not patch secrets, so those of its jobs do not go with them by themselves; it deletes them",
-            );
-            false
-        }
-        Err(error) => {
-            tracing::warn!(
-                job = %plan.key,
-                error = error::message(&error),
-                "cannot tie the secret of a job to it; it is removed with the job by this worker"
-            );
-            false
-        }
-    }
-}
-
-async fn drop_secret(shared: &Shared, cluster: &Cluster, plan: &Plan) {
-    if plan.secret.is_none() {
-        return;
-    }
-    let secrets: Api<Secret> = Api::namespaced(cluster.control.clone(), &plan.namespace);
-    let name = plan.secret_name();
-    let deleted = bounded(secrets.delete(&name, &DeleteParams::default())).await;
-    match deleted {
-        Err(error) if error::is_forbidden(&error) => may_not_delete_secrets(shared),
-        Err(error) if !error::is_missing(&error) => {
-            tracing::warn!(job = %plan.key, error = error::message(&error), "a secret is left that no job uses");
-        }
-        _ => {}
-    }
-}
-
-fn may_not_delete_secrets(shared: &Shared) {
-    shared.complain_once(
-        "secrets/delete",
-        "this worker may not delete secrets, so those are left whose jobs could not be made",
-    );
 }
 
 /// What became of an attempt.
@@ -343,14 +241,14 @@ pub(super) async fn destroy(shared: &Shared, key: RunKey) -> Result<(), DriverEr
         remove(shared, place, key).await?;
     }
     if places.is_empty() || !lock(&shared.tied).contains(&key) {
-        remove_secrets(shared, key).await;
+        keep::remove_all(shared, key).await;
     }
     shared.forget(key);
     Ok(())
 }
 
 /// What finds an attempt of the owners that we know; of any, while we know none.
-fn selector_of(shared: &Shared, key: RunKey) -> String {
+pub(super) fn selector_of(shared: &Shared, key: RunKey) -> String {
     let owners: Vec<String> = lock(&shared.owners).iter().map(owner_value).collect();
     if owners.is_empty() {
         return format!("{JOB_LABEL}={key},{OWNER_LABEL}");
@@ -495,36 +393,6 @@ async fn delete_pod(
     }
 }
 
-/// Removes the Secrets of an attempt that has no Job.
-async fn remove_secrets(shared: &Shared, key: RunKey) {
-    let selector = selector_of(shared, key);
-    for cluster in shared.clusters() {
-        for namespace in cluster.namespaces() {
-            let api: Api<Secret> = Api::namespaced(cluster.control.clone(), &namespace);
-            let secrets = match pages(&api, &selector).await {
-                Ok(secrets) => secrets,
-                // Who may not see secrets has made none.
-                Err(error) => {
-                    let reason = error::message(&error);
-                    tracing::debug!(reason, "cannot look for secrets of a job that is not there");
-                    continue;
-                }
-            };
-            for name in secrets.into_iter().filter_map(|one| one.metadata.name) {
-                let deleted = bounded(api.delete(&name, &DeleteParams::default())).await;
-                match deleted {
-                    Err(error) if error::is_forbidden(&error) => may_not_delete_secrets(shared),
-                    Err(error) if !error::is_missing(&error) => {
-                        let reason = error::message(&error);
-                        tracing::warn!(job = %key, reason, "cannot remove the secret of a job");
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-}
-
 /// Everything of an owner.
 pub(super) async fn list_owned(shared: &Shared, owner: &Owner) -> Result<Vec<Owned>, DriverError> {
     let selector = format!("{OWNER_LABEL}={}", owner_value(owner));
@@ -587,7 +455,7 @@ where
     listed.map_err(|error| error::unavailable(&error))
 }
 
-async fn pages<K>(api: &Api<K>, selector: &str) -> Result<Vec<K>, kube::Error>
+pub(super) async fn pages<K>(api: &Api<K>, selector: &str) -> Result<Vec<K>, kube::Error>
 where
     K: Clone + std::fmt::Debug + DeserializeOwned,
 {
@@ -603,7 +471,9 @@ where
     }
 }
 
-async fn ask<T>(question: impl Future<Output = Result<T, kube::Error>>) -> Result<T, DriverError> {
+pub(super) async fn ask<T>(
+    question: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, DriverError> {
     bounded(question)
         .await
         .map_err(|error| error::unavailable(&error))

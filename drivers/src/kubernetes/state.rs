@@ -20,6 +20,10 @@ use crate::job::{Handle, Outcome, Phase, RunKey};
 
 /// What is kept of a Job.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, as the cluster tells it"
+)]
 pub(super) struct JobSeen {
     pub(super) key: RunKey,
     pub(super) uid: String,

@@ -86,8 +86,12 @@ fn main() {
     });
     print("idle", &worker, None);
 
-    make_runs(&api, runs);
     let begun = Instant::now();
+    make_runs(&api, runs);
+    say(&format!(
+        "  the last flow run is there after {:.1} s",
+        begun.elapsed().as_secs_f64()
+    ));
     wait_until("all Jobs run", &worker, || count(&api, "RUNNING") == runs);
     print("all run", &worker, Some(begun.elapsed()));
     let before = processor(&worker);
