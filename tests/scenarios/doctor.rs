@@ -55,6 +55,26 @@ fn an_engine_that_is_not_there_is_a_problem_of_its_own_pool_only() {
 }
 
 #[test]
+fn several_pools_are_each_looked_at_with_their_engine() {
+    let scene = Scene::set();
+    scene.create_pool("containers", "docker");
+    let program = scene
+        .worker()
+        .with("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    let found = program
+        .run(&["--json", "doctor", "--pool", POOL, "--pool", "containers"])
+        .expect_code(1);
+    assert_eq!(verdict(&found, "Docker engine"), "problem", "{found}");
+    assert!(found.stdout.contains("\"cgroups\""), "{found}");
+    for pool in [POOL, "containers"] {
+        assert!(
+            found.stdout.contains(&format!("'{pool}' is of type")),
+            "{found}"
+        );
+    }
+}
+
+#[test]
 fn a_pool_of_a_type_that_nobody_here_serves_is_a_problem() {
     let scene = Scene::set();
     scene.create_pool("push", "ecs");

@@ -121,7 +121,11 @@ async fn dispatch(cli: Cli, out: Out) -> anyhow::Result<ExitCode> {
                 python,
             } = args;
             let args = StartArgs {
-                pool: pool.map_or_else(|| start_args.pool.clone(), |pool| vec![pool]),
+                pool: if pool.is_empty() {
+                    start_args.pool.clone()
+                } else {
+                    pool
+                },
                 kind: kind.map_or_else(|| start_args.kind.clone(), |kind| vec![kind]),
                 python: python.or_else(|| start_args.python.clone()),
                 ..start_args

@@ -36,20 +36,23 @@ pub struct KeyReference {
 /// Never: a test has read it.
 pub fn reference() -> Vec<KeyReference> {
     let mut section = "";
-    let mut about = "";
+    let mut about = String::new();
     let mut found = Vec::new();
     for line in REFERENCE.lines() {
         if let Some(name) = line.strip_prefix('[') {
             section = name.trim_end_matches(']');
         }
         let Some(text) = line.strip_prefix("# ") else {
+            about.clear();
             continue;
         };
         match text.split_once(" = ") {
             Some((name, value)) if !name.contains(' ') => {
-                found.push(entry(&format!("{section}.{name}"), about, value));
+                found.push(entry(&format!("{section}.{name}"), about.trim(), value));
+                about.clear();
             }
-            _ => about = text,
+            // Several lines are one text.
+            _ => about = format!("{about} {text}"),
         }
     }
     found

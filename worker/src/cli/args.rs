@@ -234,9 +234,9 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// The work pool to look at.
+    /// The work pool to look at; may be given more than once.
     #[arg(short, long, value_name = "NAME")]
-    pub(crate) pool: Option<String>,
+    pub(crate) pool: Vec<String>,
     /// The pool's type, for a pool that does not exist yet: process, docker or kubernetes.
     #[arg(short = 't', long = "type", value_name = "TYPE")]
     pub(crate) kind: Option<String>,

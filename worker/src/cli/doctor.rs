@@ -8,7 +8,10 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use worker_config::{DriverKind, Secret, settings::Flags};
+use worker_config::{
+    DriverKind,
+    settings::{Flags, Settings, WorkerSettings},
+};
 use worker_drivers::{Examination, Finding, Verdict};
 
 use super::{context::Context, out::Out, pool, start};
@@ -23,9 +26,11 @@ pub(crate) struct Asked {
     pub(crate) unit: Option<String>,
 }
 
-/// What is known of the pool after a look at the API.
+/// A pool, and what the API knows of it.
 #[derive(Debug, Default)]
 struct Pool {
+    /// Empty where nobody named one.
+    name: String,
     kind: Option<DriverKind>,
     template: Option<Value>,
 }
@@ -48,38 +53,22 @@ pub(crate) async fn doctor(mut flags: Flags, out: Out, asked: Asked) -> anyhow::
     findings.extend(machine::settings(&settings.notices));
     findings.extend(machine::directories(settings));
     findings.extend(machine::paused(&settings.worker.state_dir));
-    let known = match context.api(None).await {
-        Err(error) => {
-            findings.push(Finding::problem("API", chain(error.as_ref())));
-            Pool::default()
-        }
+    let mut pools: Vec<Pool> = settings.pools.iter().filter_map(Pool::of).collect();
+    match context.api(None).await {
+        Err(error) => findings.push(Finding::problem("API", chain(error.as_ref()))),
         Ok(api) => {
-            let (found, known) = api::look(&api, settings.worker.pool.as_deref()).await;
-            findings.extend(found);
-            if let Some(embedded) = &api.embedded {
-                let url = embedded.url.as_str().trim_end_matches('/');
-                let url = Secret::new(url);
-                let environment = &mut context.settings.job_environment;
-                environment.insert("PREFECT_API_URL".to_owned(), url);
-            }
+            findings.extend(api::look(&api, &mut pools).await);
+            start::use_api(&mut context.settings, &api);
             api.end().await;
-            known
         }
-    };
-    let guessed = || DriverKind::guess_from_name(context.settings.worker.pool.as_deref()?);
-    let kind = known.kind.or(context.settings.worker.kind).or_else(guessed);
-    match kind {
-        Some(kind) => {
-            let template = known
-                .template
-                .unwrap_or_else(|| pool::default_template(kind));
-            findings.extend(engine(&context, kind, &template, asked.image.as_deref()).await);
-        }
-        None => findings.push(Finding::ok(
-            "engine",
-            "not looked at; --pool NAME or --type TYPE says which",
-        )),
     }
+    if pools.is_empty() {
+        pools.push(Pool::default());
+    }
+    for pool in &pools {
+        findings.extend(engine(&context, pool, asked.image.as_deref()).await);
+    }
+    let kind = pools.iter().find_map(|pool| pool.kind(&context.settings));
     match unit {
         None => {}
         Some(Ok(unit)) => {
@@ -106,16 +95,38 @@ fn tell(findings: &[Finding], out: Out) -> ExitCode {
     }
 }
 
-/// What the driver of the pool's type has to say of its engine.
-async fn engine(
-    context: &Context,
-    kind: DriverKind,
-    template: &Value,
-    image: Option<&str>,
-) -> Vec<Finding> {
+// === impl Pool ===
+
+impl Pool {
+    fn of(settings: &WorkerSettings) -> Option<Self> {
+        Some(Self {
+            name: settings.pool.clone()?,
+            ..Self::default()
+        })
+    }
+
+    /// Its type: as the API has it, as somebody says, or as its name says.
+    fn kind(&self, settings: &Settings) -> Option<DriverKind> {
+        let said = settings.of_pool(&self.name).worker.kind;
+        let guessed = || DriverKind::guess_from_name(&self.name);
+        self.kind.or(said).or_else(guessed)
+    }
+}
+
+// === functions ===
+
+/// What the driver of a pool's type has to say of its engine.
+async fn engine(context: &Context, pool: &Pool, image: Option<&str>) -> Vec<Finding> {
+    let Some(kind) = pool.kind(&context.settings) else {
+        let detail = "not looked at; --pool NAME or --type TYPE says which";
+        return vec![Finding::ok("engine", detail)];
+    };
+    let known = pool.template.clone();
+    let template = &known.unwrap_or_else(|| pool::default_template(kind));
     let jobs = std::env::temp_dir().join(format!("worker-doctor-{}", std::process::id()));
     let own = start::own_environment();
-    let driver = start::driver(kind, &context.settings, jobs.clone(), own).await;
+    let settings = context.settings.of_pool(&pool.name);
+    let driver = start::driver(kind, &settings, jobs.clone(), own).await;
     let findings = match driver {
         Ok(driver) => driver.examine(Examination { template, image }).await,
         Err(error) => vec![Finding::problem("engine", chain(error.as_ref()))],

@@ -17,37 +17,32 @@ const TESTED: [(u32, u32); 2] = [(3, 6), (3, 9)];
 const APART: (SignedDuration, SignedDuration) =
     (SignedDuration::from_secs(3), SignedDuration::from_secs(60));
 
-pub(super) async fn look(api: &Api, pool: Option<&str>) -> (Vec<Finding>, Pool) {
+/// Looks at the API and at pools, and puts what it knows of them in.
+pub(super) async fn look(api: &Api, pools: &mut [Pool]) -> Vec<Finding> {
     let client = api.client.with_retries(0);
     let mut findings = vec![reach(&client, api.embedded.is_some()).await];
     findings.extend(client.clock_ahead().map(clock));
-    let Some(name) = pool else {
-        findings.push(Finding::ok(
-            "work pool",
-            "none given; --pool NAME looks at one",
-        ));
-        return (findings, Pool::default());
-    };
-    match client.read_work_pool(name).await {
-        Ok(pool) => {
-            findings.extend(pool_findings(&pool));
-            findings.extend(people_of(&client, name).await);
-            let known = Pool {
-                kind: pool.kind.parse().ok(),
-                template: Some(pool.base_job_template),
-            };
-            (findings, known)
-        }
-        Err(error) if error.is_not_found() => {
-            let detail = format!("'{name}' does not exist; a worker creates it when it starts");
-            findings.push(Finding::warning("work pool", detail));
-            (findings, Pool::default())
-        }
-        Err(error) => {
-            findings.push(Finding::problem("work pool", chain(&error)));
-            (findings, Pool::default())
+    if pools.is_empty() {
+        let detail = "none given; --pool NAME looks at one";
+        findings.push(Finding::ok("work pool", detail));
+    }
+    for pool in pools {
+        let name = &pool.name;
+        match client.read_work_pool(name).await {
+            Ok(found) => {
+                findings.extend(pool_findings(&found));
+                findings.extend(people_of(&client, name).await);
+                pool.kind = found.kind.parse().ok();
+                pool.template = Some(found.base_job_template);
+            }
+            Err(error) if error.is_not_found() => {
+                let detail = format!("'{name}' does not exist; a worker creates it when it starts");
+                findings.push(Finding::warning("work pool", detail));
+            }
+            Err(error) => findings.push(Finding::problem("work pool", chain(&error))),
         }
     }
+    findings
 }
 
 /// Whether it answers, and to whom it speaks. Prefect Cloud has no version to show, and a server may show it to everybody: a list needs the same
