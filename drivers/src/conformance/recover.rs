@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
+
 use worker_config::DriverKind;
 
 use super::{Behaviour, Scene, Subject, fresh_key, scene::within};
@@ -15,6 +17,9 @@ pub async fn a_running_job_is_running_and_can_be_stopped(subject: &dyn Subject) 
     let mut scene = Scene::new(subject).await;
     let handle = scene.start(&Behaviour::LinesThenWait(2)).await;
     scene.running(handle.key).await;
+    let written = scene.driver.logs(&handle, LogCursor::default());
+    let written = within("what it writes", written.take(4).count()).await;
+    assert_eq!(written, 4);
     let mut scene = scene.restart().await;
     assert_eq!(scene.recover(&handle).await, Recovered::Running);
     scene.stop(&handle, Duration::from_secs(40)).await;
