@@ -48,7 +48,7 @@ fn jobs_are_where_their_blocks_say() {
         let is_tidy = || {
             way.counts()
                 .get("delete jobs")
-                .is_some_and(|count| *count >= 2)
+                .is_some_and(|count| *count >= 1)
         };
         assert!(
             wait::holds(BOUND, is_tidy),
