@@ -86,17 +86,27 @@ fn main() {
     });
     print("idle", &worker, None);
 
+    measure(&api, &worker, &kubelet, runs);
+    wait_until("all Jobs are gone", &worker, || jobs(&cluster) == others);
+    print("all gone", &worker, None);
+    drop(worker);
+    tell_calls(&audit, audited, runs);
+    say(&format!("load of the machine after: {}", load()));
+}
+
+/// Makes flow runs, lets them run, says nothing for a while, and ends them.
+fn measure(api: &Api, worker: &Running, kubelet: &Kubelet, runs: usize) {
     let begun = Instant::now();
-    make_runs(&api, runs);
+    make_runs(api, runs);
     say(&format!(
         "  the last flow run is there after {:.1} s",
         begun.elapsed().as_secs_f64()
     ));
-    wait_until("all Jobs run", &worker, || count(&api, "RUNNING") == runs);
-    print("all run", &worker, Some(begun.elapsed()));
-    let before = processor(&worker);
+    wait_until("all Jobs run", worker, || count(api, "RUNNING") == runs);
+    print("all run", worker, Some(begun.elapsed()));
+    let before = processor(worker);
     look_until(STILL, || false);
-    let spent = processor(&worker) - before;
+    let spent = processor(worker) - before;
     say(&format!(
         "  then {} s without any news take {:.2} s of processor",
         STILL.as_secs(),
@@ -108,15 +118,8 @@ fn main() {
         "  the last pod has ended after {:.1} s",
         begun.elapsed().as_secs_f64()
     ));
-    wait_until("all are final", &worker, || {
-        count(&api, "COMPLETED") == runs
-    });
-    print("all final", &worker, Some(begun.elapsed()));
-    wait_until("all Jobs are gone", &worker, || jobs(&cluster) == others);
-    print("all gone", &worker, Some(begun.elapsed()));
-    drop(worker);
-    tell_calls(&audit, audited, runs);
-    say(&format!("load of the machine after: {}", load()));
+    wait_until("all are final", worker, || count(api, "COMPLETED") == runs);
+    print("all final", worker, Some(begun.elapsed()));
 }
 
 /// Makes namespace and service account; its token.
