@@ -278,9 +278,6 @@ impl Drop for Staying {
 /// What a command is like that stays.
 fn staying(text: &str) -> Option<(&'static str, &'static str)> {
     let ends = text.contains("--run-once") || text.contains("--help");
-    // Variables may be set for it alone.
-    let words = text.split(' ').skip_while(|word| word.contains('='));
-    let text = words.collect::<Vec<_>>().join(" ");
     let found = STAYING
         .into_iter()
         .find(|(begins, _)| text.starts_with(begins));
