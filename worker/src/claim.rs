@@ -252,6 +252,23 @@ pub(crate) async fn is_last(services: &Services, entry: &Entry) -> Result<bool, 
     Ok(is_last_of(&states, entry.transition))
 }
 
+/// Whether a newer attempt has the flow run of this entry. Where nobody knows its claim any more, it is so if `named`: if the flow run names
+/// somebody else.
+pub(crate) async fn is_superseded(
+    services: &Services,
+    entry: &Entry,
+    named: bool,
+) -> Result<bool, ApiError> {
+    let id = FlowRunId(entry.key.flow_run);
+    let states = services.client.list_flow_run_states(id).await?;
+    let is_known = states.iter().any(|state| carries(state, entry.transition));
+    Ok(if is_known {
+        !is_last_of(&states, entry.transition)
+    } else {
+        named
+    })
+}
+
 /// Whether a flow run waits as the claim of this entry left it, or as what followed from it did.
 pub(crate) async fn is_waiting(services: &Services, entry: &Entry) -> Result<bool, ApiError> {
     let id = FlowRunId(entry.key.flow_run);

@@ -220,8 +220,12 @@ impl Dispatcher {
     }
 
     fn take_in(&mut self, due: Vec<ScheduledFlowRun>, seen: Seen) {
+        if self.paused.is_some() {
+            // Nobody has looked who wanted to take anything.
+            return;
+        }
         self.polled = true;
-        if self.stage > Stage::Working || self.paused.is_some() {
+        if self.stage > Stage::Working {
             return;
         }
         let mut waiting: HashSet<FlowRunId> = self

@@ -14,7 +14,7 @@ use worker_api::{
     ApiError,
     types::{Deployment, FlowRun, FlowRunId, StateType, TransitionId},
 };
-use worker_drivers::{Handle, Owned, RunKey};
+use worker_drivers::{Owned, Phase, RunKey};
 
 use crate::{
     claim,
@@ -105,7 +105,7 @@ impl Janitor {
         let handle = &orphan.handle;
         let id = FlowRunId(handle.key.flow_run);
         let job = &handle.infrastructure_id;
-        match find_out(&self.services, handle).await {
+        match find_out(&self.services, orphan).await {
             Found::Alive(entry) => {
                 tracing::info!(flow_run = %id, job, "taking up a job that the journal does not know");
                 // When the loop is gone there is nobody to watch it.
@@ -177,7 +177,8 @@ async fn sweep_workspaces(services: &Services, with_jobs: HashSet<RunKey>) {
 }
 
 /// Asks the API what a job that the journal does not know belongs to.
-async fn find_out(services: &Services, handle: &Handle) -> Found {
+async fn find_out(services: &Services, orphan: &Owned) -> Found {
+    let handle = &orphan.handle;
     let id = FlowRunId(handle.key.flow_run);
     let mut patience = Patience::new();
     let flow_run = loop {
@@ -195,6 +196,12 @@ async fn find_out(services: &Services, handle: &Handle) -> Found {
         .as_ref()
         .is_some_and(StateType::is_final)
     {
+        return Found::Over;
+    }
+    // What has ended of an earlier attempt says nothing of the one that the flow run has now.
+    let is_anothers = (flow_run.infrastructure_pid.as_ref())
+        .is_some_and(|theirs| *theirs != handle.infrastructure_id);
+    if is_anothers && matches!(orphan.phase, Phase::Exited(_)) {
         return Found::Over;
     }
     let (reporter, shown) = find_manner(services, &flow_run).await;

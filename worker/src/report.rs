@@ -101,8 +101,8 @@ impl Report {
     ) -> Result<(), ApiError> {
         let id = FlowRunId(entry.key.flow_run);
         let flow_run = services.client.read_flow_run(id).await?;
-        let doubtful = ended_badly(end) || may_be_anothers(services, entry, &flow_run);
-        if doubtful && !claim::is_last(services, entry).await? {
+        let named = may_be_anothers(services, entry, &flow_run);
+        if (named || ended_badly(end)) && claim::is_superseded(services, entry, named).await? {
             tracing::info!("a newer attempt has the flow run; this one has nothing to report");
             return Ok(());
         }

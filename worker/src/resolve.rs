@@ -71,6 +71,9 @@ pub(crate) async fn plan(
     })
 }
 
+/// How long a flow run waits at the most for its trace to be known.
+const HANDED_OVER_LATE: Duration = Duration::from_secs(2);
+
 /// Lets the job know the trace that it is part of: any program by a variable, Prefect's engine by a label.
 async fn hand_over(services: &Services, key: RunKey, trace: &Trace, resolved: &mut Resolved) {
     let parent = trace.traceparent();
@@ -81,8 +84,13 @@ async fn hand_over(services: &Services, key: RunKey, trace: &Trace, resolved: &m
         .or_insert(parent);
     let client = services.client.with_retries(1);
     let labels = Map::from_iter([label]);
-    if let Err(error) = client.update_labels(FlowRunId(key.flow_run), &labels).await {
-        tracing::debug!(error = %chain(&error), "the engine will begin a trace of its own");
+    let labelling = client.update_labels(FlowRunId(key.flow_run), &labels);
+    match tokio::time::timeout(HANDED_OVER_LATE, labelling).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(error = %chain(&error), "the engine will begin a trace of its own");
+        }
+        Err(_elapsed) => tracing::debug!("the engine may begin a trace of its own"),
     }
 }
 

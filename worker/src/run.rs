@@ -212,7 +212,7 @@ async fn to_the_end(
         output::read_rest(services, entry).await;
     }
     output::drained(services, entry).await;
-    submit::destroy(services, entry).await;
+    submit::destroy(services, line, entry).await;
     services.journal.remove(entry.key).await?;
     services.board.left(entry);
     Ok(true)
@@ -255,12 +255,15 @@ async fn start(
     };
     entry.told = Some(services.emitter.submitted(about));
     // Who comes back to this step has declared it before, and its job may have begun and told of itself since.
-    if entry.step == Step::Claimed {
-        if let Err(why) = submit::declare(services, entry).await {
-            return Ok(Err(why));
-        }
-        advance(services, entry, Step::Submitting).await?;
+    let standing = if entry.step == Step::Claimed {
+        submit::declare(services, entry).await
+    } else {
+        submit::ask_whose(services, entry).await
+    };
+    if let Err(why) = standing {
+        return Ok(Err(why));
     }
+    advance(services, entry, Step::Submitting).await?;
     match submit::submit(services, line, &plan, &secrets).await {
         Ok(handle) => {
             for status in ["created", "running"] {

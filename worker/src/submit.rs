@@ -179,12 +179,17 @@ pub(crate) async fn declare(services: &Services, entry: &Entry) -> Result<(), No
     match standing {
         Standing::GoOn => Ok(()),
         Standing::Cancelled => Err(NotStarted::Cancelled),
-        Standing::Doubtful => match claim::settle(services, entry).await {
-            // What runs already is found by its key, and nothing is made anew.
-            Settled::Ours(_) | Settled::Running => Ok(()),
-            Settled::Cancelling => Err(NotStarted::Cancelled),
-            Settled::NotOurs => Err(NotStarted::NotOurs),
-        },
+        Standing::Doubtful => ask_whose(services, entry).await,
+    }
+}
+
+/// Asks whether a flow run that is about to get its infrastructure is still ours.
+pub(crate) async fn ask_whose(services: &Services, entry: &Entry) -> Result<(), NotStarted> {
+    match claim::settle(services, entry).await {
+        // What runs already is found by its key, and nothing is made anew.
+        Settled::Ours(_) | Settled::Running => Ok(()),
+        Settled::Cancelling => Err(NotStarted::Cancelled),
+        Settled::NotOurs => Err(NotStarted::NotOurs),
     }
 }
 
@@ -335,10 +340,19 @@ pub(crate) async fn undo(services: &Services, line: &mut Line, entry: &Entry) ->
     true
 }
 
+/// How long it is tried to remove infrastructure before that is left to the janitor. An engine that was away for a moment is back by then.
+const REMOVED_LATE: Duration = Duration::from_mins(1);
+
 /// Removes infrastructure and workspace of an attempt that is reported. What fails is found again by the janitor.
-pub(crate) async fn destroy(services: &Services, entry: &Entry) {
-    if let Err(error) = services.driver.destroy(entry.key).await {
+pub(crate) async fn destroy(services: &Services, line: &mut Line, entry: &Entry) {
+    let begun = Instant::now();
+    let mut patience = Patience::new();
+    while let Err(error) = services.driver.destroy(entry.key).await {
         tracing::warn!(error = %chain(&error), "cannot remove the infrastructure now");
+        if begun.elapsed() > REMOVED_LATE || line.order() == Order::Stop {
+            break;
+        }
+        patience.wait().await;
     }
     if let Some(workspace) = entry.workspace.clone() {
         task::blocking(move || {

@@ -242,15 +242,26 @@ pub(super) async fn destroy(shared: &Shared, key: RunKey) -> Result<(), DriverEr
         Some(place) => vec![place],
         None => search(shared, key).await?,
     };
-    for place in &places {
-        remove(shared, place, key).await?;
+    let removed = remove_all(shared, &places, key).await;
+    if removed.is_err() || places.is_empty() {
+        // It is news again what becomes of it; or nothing will.
+        lock(&shared.removed).remove(&key);
     }
-    // Who made the Job may have died before it tied a Secret to it.
-    if !lock(&shared.tidy).contains(&key) {
-        keep::remove_all(shared, key).await;
-    }
+    removed?;
     shared.forget(key);
     Ok(())
+}
+
+async fn remove_all(shared: &Shared, places: &[Place], key: RunKey) -> Result<(), DriverError> {
+    let mut removed = Ok(());
+    for place in places {
+        removed = removed.and(remove(shared, place, key).await);
+    }
+    // Who made the Job may have died before it tied a Secret to it. It goes even where the Job takes its time: without one, nothing would lead to it.
+    if !lock(&shared.tidy).contains(&key) {
+        keep::remove_all(shared, key).await?;
+    }
+    removed
 }
 
 /// What finds an attempt of the owners that we know; of any, while we know none.

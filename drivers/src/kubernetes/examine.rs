@@ -14,18 +14,25 @@ use crate::examination::{Examination, Finding};
 const WHAT: &str = "Kubernetes";
 
 /// What a worker does in the namespace of a job: group, resource, verbs, and what goes wrong without.
-const NEEDED: [(&str, &str, &[&str], Need); 5] = [
+const NEEDED: [(&str, &str, &[&str], Need); 8] = [
     (
         "batch",
         "jobs",
-        &["create", "get", "list", "watch", "patch", "delete"],
+        &["create", "get", "list", "watch", "delete"],
         Need::Always,
     ),
     (
+        "batch",
+        "jobs",
+        &["patch"],
+        Need::For("jobs that have ended are not left to their finished_job_ttl"),
+    ),
+    ("", "pods", &["get", "list", "watch"], Need::Always),
+    (
         "",
         "pods",
-        &["get", "list", "watch", "delete"],
-        Need::Always,
+        &["delete"],
+        Need::For("pods end within their own grace instead of the one that was asked for"),
     ),
     (
         "",
@@ -42,8 +49,14 @@ const NEEDED: [(&str, &str, &[&str], Need); 5] = [
     (
         "",
         "secrets",
-        &["create", "get", "list", "update", "patch", "delete"],
+        &["create", "get", "list", "update"],
         Need::ForCredentials,
+    ),
+    (
+        "",
+        "secrets",
+        &["patch", "delete"],
+        Need::ForTidiness("a secret may outlive its job"),
     ),
 ];
 
@@ -56,6 +69,8 @@ enum Need {
     For(&'static str),
     /// No job without it, unless credentials come from elsewhere.
     ForCredentials,
+    /// Where credentials are kept in secrets, but.
+    ForTidiness(&'static str),
 }
 
 pub(super) async fn examine(shared: &Shared, examination: Examination<'_>) -> Vec<Finding> {
@@ -94,7 +109,7 @@ pub(super) async fn examine(shared: &Shared, examination: Examination<'_>) -> Ve
 async fn rights(client: &Client, namespace: &str, secrets: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (group, resource, verbs, need) in NEEDED {
-        if matches!(need, Need::ForCredentials) && !secrets {
+        if matches!(need, Need::ForCredentials | Need::ForTidiness(_)) && !secrets {
             continue;
         }
         let mut missing = Vec::new();
@@ -126,7 +141,9 @@ fn lacking(namespace: &str, resource: &str, verbs: &str, need: Need) -> Finding 
     let grant = "the Role of deploy/helm/worker grants it";
     match need {
         Need::Always => Finding::problem(WHAT, format!("{what}; {grant}")),
-        Need::For(loss) => Finding::warning(WHAT, format!("{what}, so {loss}; {grant}")),
+        Need::For(loss) | Need::ForTidiness(loss) => {
+            Finding::warning(WHAT, format!("{what}, so {loss}; {grant}"))
+        }
         Need::ForCredentials => Finding::problem(
             WHAT,
             format!(

@@ -118,7 +118,7 @@ fn may_not_delete_secrets(shared: &Shared) {
 }
 
 /// Removes the Secrets of an attempt that has no Job.
-pub(super) async fn remove_all(shared: &Shared, key: RunKey) {
+pub(super) async fn remove_all(shared: &Shared, key: RunKey) -> Result<(), DriverError> {
     let selector = selector_of(shared, key);
     for cluster in shared.clusters() {
         for namespace in cluster.namespaces() {
@@ -126,23 +126,20 @@ pub(super) async fn remove_all(shared: &Shared, key: RunKey) {
             let secrets = match pages(&api, &selector).await {
                 Ok(secrets) => secrets,
                 // Who may not see secrets has made none.
-                Err(error) => {
-                    let reason = error::message(&error);
-                    tracing::debug!(reason, "cannot look for secrets of a job that is not there");
-                    continue;
-                }
+                Err(error) if error::is_forbidden(&error) || error::is_missing(&error) => continue,
+                Err(error) => return Err(error::unavailable(&error)),
             };
             for name in secrets.into_iter().filter_map(|one| one.metadata.name) {
                 let deleted = bounded(api.delete(&name, &DeleteParams::default())).await;
                 match deleted {
                     Err(error) if error::is_forbidden(&error) => may_not_delete_secrets(shared),
                     Err(error) if !error::is_missing(&error) => {
-                        let reason = error::message(&error);
-                        tracing::warn!(job = %key, reason, "cannot remove the secret of a job");
+                        return Err(error::unavailable(&error));
                     }
                     _ => {}
                 }
             }
         }
     }
+    Ok(())
 }

@@ -112,7 +112,7 @@ impl PodSeen {
             made: metadata.creation_timestamp.as_ref()?.0,
             leaves: metadata.deletion_timestamp.is_some(),
             placed: placed(status),
-            failed_init: inits().find_map(failed_init),
+            failed_init: inits().filter(|one| !stays(one)).find_map(failed_init),
             is_initializing: main.is_none_or(|one| !has_begun(one))
                 && inits().filter(|one| !stays(one)).any(running),
             main: main.map_or(Main::NotYet, Main::of),

@@ -30,6 +30,8 @@ pub(super) struct JobSeen {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) made: Timestamp,
+    /// From when on the time counts that it may take to start. None: it was suspended, and nothing has gone on yet.
+    starts_from: Option<Timestamp>,
     /// What runs in it.
     pub(super) program: String,
     /// Whether somebody has asked for it to be deleted.
@@ -105,6 +107,15 @@ impl JobSeen {
                     message: condition.message.clone().unwrap_or_default(),
                 })
         };
+        let made = metadata.creation_timestamp.as_ref()?.0;
+        // Who is resumed begins anew, says the controller a little later.
+        let started = job.status.as_ref().and_then(|it| it.start_time.as_ref());
+        let was_suspended = (conditions.into_iter().flatten()).any(|one| one.type_ == "Suspended");
+        let starts_from = match started {
+            Some(started) => Some(made.max(started.0)),
+            None if was_suspended => None,
+            None => Some(made),
+        };
         let told = |name: &str| metadata.annotations.as_ref()?.get(name);
         let seconds = |name: &str| Some(Duration::from_secs(told(name)?.parse().ok()?));
         Some(Self {
@@ -112,7 +123,8 @@ impl JobSeen {
             uid: metadata.uid.clone()?,
             namespace: metadata.namespace.clone()?,
             name: metadata.name.clone()?,
-            made: metadata.creation_timestamp.as_ref()?.0,
+            made,
+            starts_from,
             program: told(PROGRAM).cloned().unwrap_or_default(),
             leaves: metadata.deletion_timestamp.is_some(),
             end,
@@ -165,10 +177,8 @@ pub(super) fn phase(job: &JobSeen, pods: &[PodSeen], by_us: Option<&EndedByUs>) 
         (Some(JobEnd::Failed { reason, message }), pod) => {
             Phase::Exited(failed(reason, message, pod, by_us))
         }
-        (Some(JobEnd::Complete), pod) => Phase::Exited(match pod.and_then(PodSeen::code) {
-            Some(code) => by_code(code, by_us.is_some()),
-            None => by_code(0, false),
-        }),
+        // Another pod may be newer than the one that did the work.
+        (Some(JobEnd::Complete), _) => Phase::Exited(by_code(0, false)),
         (None, Some(pod)) => match (of_pod(job, pod, by_us), before(pods, pod)) {
             // It is the Job that has another pod made, and a person has to know why.
             (Phase::Pending(reason), Some(before)) if by_us.is_none() => {
@@ -253,7 +263,7 @@ fn start_limit(job: &JobSeen, pod: Option<&PodSeen>) -> Option<(Timestamp, Durat
     }
     let Some(pod) = pod else {
         let why = "Kubernetes has made no pod for its Job".to_owned();
-        return Some((job.made, job.pod_limit, why));
+        return Some((job.starts_from?, job.pod_limit, why));
     };
     if pod.has_begun() || pod.leaves {
         return None;
@@ -353,11 +363,13 @@ fn pod_outcome(pod: &PodSeen, by_us: bool) -> Outcome {
             }
             (Some(why), false) if pod.placed.is_some() => Outcome::Lost { reason: why },
             (Some(why), false) => Outcome::NeverStarted { reason: why },
-            (None, false) if pod.failed_init().is_some() => Outcome::NeverStarted {
-                reason: pod.failed_init().unwrap_or_default().to_owned(),
-            },
-            (None, false) => Outcome::Lost {
-                reason: "its pod ended, and Kubernetes did not record how".to_owned(),
+            (None, false) => match pod.failed_init() {
+                Some(failed) if pod.main == Main::NotYet => Outcome::NeverStarted {
+                    reason: failed.to_owned(),
+                },
+                _ => Outcome::Lost {
+                    reason: "its pod ended, and Kubernetes did not record how".to_owned(),
+                },
             },
         },
     }

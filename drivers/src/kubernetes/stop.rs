@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
@@ -104,8 +105,8 @@ pub(super) async fn stop(
     deleted
 }
 
-/// Ends a job that took too long, so that it is gone before anybody is told.
-pub(super) fn give_up(shared: &Arc<Shared>, place: Place, job: JobSeen, outcome: Outcome) {
+/// Ends a job that took too long, so that it is gone before anybody is told. What the cluster says of it now decides: a watch may be behind.
+pub(super) fn give_up(shared: &Arc<Shared>, place: Place, job: JobSeen) {
     let key = job.key;
     if lock(&shared.stops).contains_key(&key) {
         return;
@@ -113,6 +114,10 @@ pub(super) fn give_up(shared: &Arc<Shared>, place: Place, job: JobSeen, outcome:
     let work = {
         let shared = Arc::clone(shared);
         async move {
+            let Some(outcome) = find_overdue(&place, key).await else {
+                lock(&shared.stops).remove(&key);
+                return;
+            };
             let told = reasons::explain(&shared, &place, key, outcome).await;
             tracing::warn!(%key, outcome = ?told, "giving up on a job");
             if let Some(stopping) = lock(&shared.stops).get_mut(&key) {
@@ -132,6 +137,26 @@ pub(super) fn give_up(shared: &Arc<Shared>, place: Place, job: JobSeen, outcome:
         Instant::now() + GIVEN_UP_GRACE,
         Some(work),
     );
+}
+
+/// What giving up on a job makes of it. None: there is no reason to, any more.
+async fn find_overdue(place: &Place, key: RunKey) -> Option<Outcome> {
+    let look = async || -> Result<_, DriverError> {
+        let Some(job) = place.look(key).await? else {
+            return Ok(None);
+        };
+        Ok(state::limit(&job, &place.look_at_pods(key).await?))
+    };
+    loop {
+        match look().await {
+            Ok(limit) => {
+                let (_, outcome) = limit.filter(|(at, _)| *at <= Timestamp::now())?;
+                return Some(outcome);
+            }
+            Err(error) => tracing::warn!(%key, %error, "cannot look yet at a job that is overdue"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 fn remember(

@@ -203,8 +203,8 @@ impl Store {
         owned
     }
 
-    /// The jobs on which to give up now, and what that makes of them.
-    pub(super) fn overdue(&self, now: Timestamp) -> Vec<(Arc<Cluster>, JobSeen, Outcome)> {
+    /// The jobs on which to give up now.
+    pub(super) fn overdue(&self, now: Timestamp) -> Vec<(Arc<Cluster>, JobSeen)> {
         let entries = self.jobs.values();
         let open =
             entries.filter(|one| !one.is_gone && !matches!(one.told, Some(Phase::Exited(_))));
@@ -215,8 +215,8 @@ impl Store {
                 .flat_map(BTreeMap::values)
                 .cloned()
                 .collect();
-            let (at, outcome) = state::limit(&entry.job, &pods)?;
-            (at <= now).then(|| (Arc::clone(&entry.cluster), entry.job.clone(), outcome))
+            let (at, _) = state::limit(&entry.job, &pods)?;
+            (at <= now).then(|| (Arc::clone(&entry.cluster), entry.job.clone()))
         })
         .collect()
     }

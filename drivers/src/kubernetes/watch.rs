@@ -331,6 +331,8 @@ impl Events {
                 if let (Some(key), Some(uid)) = (key, job.metadata.uid) {
                     self.store.job_gone(&uid, key);
                     self.look(key);
+                    // Nothing more is heard of what we have removed.
+                    lock(&self.shared.removed).remove(&key);
                 }
             }
             Event::InitDone => {
@@ -454,9 +456,13 @@ impl Events {
             self.look(key);
         }
         self.tell_unseen();
-        for (cluster, job, outcome) in self.store.overdue(Timestamp::now()) {
+        if self.is_lost {
+            // What is known of pods may be old, or not there yet.
+            return;
+        }
+        for (cluster, job) in self.store.overdue(Timestamp::now()) {
             let place = Place::of_job(&cluster, &job);
-            stop::give_up(&self.shared, place, job, outcome);
+            stop::give_up(&self.shared, place, job);
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use serde::{Deserialize, Serialize};
@@ -40,9 +41,16 @@ impl Delegated {
     ///
     /// At the very root of the machine it never does: the root belongs to the init system, even when we may write to it.
     ///
+    /// It is found out once: whoever has stepped down into a leaf would find that one the next time.
+    ///
     /// # Errors
     /// Why it may not, for the log.
     pub(super) fn detect() -> Result<Self, String> {
+        static DETECTED: OnceLock<Result<Delegated, String>> = OnceLock::new();
+        DETECTED.get_or_init(Self::look).clone()
+    }
+
+    fn look() -> Result<Self, String> {
         let home = own_group()?;
         if !home.join("cgroup.type").exists() {
             return Err(format!(

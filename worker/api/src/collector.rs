@@ -60,6 +60,8 @@ impl Collector {
         }
         let options = ClientOptions {
             url: url.clone(),
+            // Who trusts a Prefect server blindly has not said so of another.
+            tls_insecure_skip_verify: false,
             ..options.clone()
         };
         Ok(Self {

@@ -69,9 +69,13 @@ const USAGE: u8 = 2;
 /// `EX_CONFIG` of sysexits: a supervisor should not start the program again before somebody has changed something.
 const CONFIGURATION: u8 = 78;
 
-/// The exit code for an error that ends a command.
-pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let misconfigured = error.is::<ConfigErrors>()
+/// Whether an error is one that somebody has to mend: it does not pass by itself.
+pub(crate) fn is_misconfigured(error: &anyhow::Error) -> bool {
+    error.is::<Usage>() || is_configuration(error)
+}
+
+fn is_configuration(error: &anyhow::Error) -> bool {
+    error.is::<ConfigErrors>()
         || error.is::<Misconfigured>()
         || error.is::<StateDirError>()
         || error.is::<ListenError>()
@@ -80,8 +84,12 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
             Some(PoolError::Missing(_) | PoolError::WrongType { .. })
         )
         || matches!(error.downcast_ref(), Some(WorkerError::Pool(_)))
-        || matches!(error.downcast_ref(), Some(EmbeddedError::Directory(_)));
-    if misconfigured {
+        || matches!(error.downcast_ref(), Some(EmbeddedError::Directory(_)))
+}
+
+/// The exit code for an error that ends a command.
+pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if is_configuration(error) {
         ExitCode::from(CONFIGURATION)
     } else if error.is::<Usage>() {
         ExitCode::from(USAGE)

@@ -7,14 +7,15 @@ use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal;
 use tokio::{
+    net::TcpListener,
     signal::unix::{self, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use worker_config::settings::Settings;
 
 use super::{
-    context::{Api, Context},
+    context::{Api, Context, is_misconfigured},
     out::Out,
     start,
 };
@@ -40,12 +41,16 @@ const TICK: Duration = Duration::from_secs(1);
 pub(crate) struct Crew {
     /// What settings are read from again.
     context: Context,
+    /// The same settings, for those who are about to begin.
+    settings_tx: watch::Sender<Arc<Settings>>,
     loudness: Loudness,
     api: Arc<Api>,
     out: Out,
     seats: Arc<[Arc<Seat>]>,
     /// How each is told to end.
     stages: Vec<Option<mpsc::Sender<Stage>>>,
+    /// Whether what each failed with last is for somebody to mend.
+    misconfigured: Vec<bool>,
     working: Tasks<usize, anyhow::Result<Farewell>>,
     stage: Stage,
     /// Whether a person has begun this at a terminal.
@@ -57,7 +62,8 @@ pub(crate) struct Crew {
 
 /// What one worker is begun with.
 struct Beginning {
-    settings: Settings,
+    /// Those of the process, as they are when they are needed.
+    settings_rx: watch::Receiver<Arc<Settings>>,
     pool: String,
     /// Its directory, where it was taken already.
     state_dir: Option<StateDir>,
@@ -81,6 +87,8 @@ impl Crew {
         let mut crew = Self {
             seats: seats.collect(),
             stages: Vec::new(),
+            misconfigured: vec![false; dirs.len()],
+            settings_tx: watch::Sender::new(Arc::new(context.settings.clone())),
             working: Tasks::new(),
             stage: Stage::Working,
             at_terminal: std::io::stdin().is_terminal(),
@@ -99,14 +107,9 @@ impl Crew {
     }
 
     /// Serves the status of all of them, where it is wanted.
-    pub(crate) async fn serve_status(&self) -> anyhow::Result<Option<Task<()>>> {
-        let settings = &self.context.settings.status;
-        if !settings.enabled {
-            return Ok(None);
-        }
-        let listener = status::listen(settings).await?;
-        let serving = status::serve(listener, Arc::clone(&self.seats));
-        Ok(Some(task::spawn("status", serving)))
+    pub(crate) fn serve_status(&self, listener: Option<TcpListener>) -> Option<Task<()>> {
+        let serving = status::serve(listener?, Arc::clone(&self.seats));
+        Some(task::spawn("status", serving))
     }
 
     /// Looks after the workers until all have ended.
@@ -138,7 +141,7 @@ impl Crew {
         let (stages_tx, stages_rx) = start::stages();
         self.stages[index] = Some(stages_tx);
         let beginning = Beginning {
-            settings: self.context.settings.of_pool(&seat.pool),
+            settings_rx: self.settings_tx.subscribe(),
             pool: seat.pool.clone(),
             state_dir,
             seat,
@@ -171,8 +174,13 @@ impl Crew {
         };
         let reason = chain(error.as_ref());
         self.seats[index].show(Place::Away(reason.clone()));
-        let hopeless = |seat: &Arc<Seat>| matches!(seat.place(), Place::Away(_) | Place::Over);
-        if self.seats.iter().all(hopeless) {
+        self.misconfigured[index] = is_misconfigured(&error);
+        // What may pass by itself is tried again, even where nothing is served meanwhile.
+        let hopeless = |(index, seat): (usize, &Arc<Seat>)| match seat.place() {
+            Place::Away(_) => self.misconfigured[index],
+            place => matches!(place, Place::Over),
+        };
+        if self.seats.len() == 1 || self.seats.iter().enumerate().all(hopeless) {
             return Err(error);
         }
         let pool = &self.seats[index].pool;
@@ -189,6 +197,9 @@ impl Crew {
 
     /// A SIGHUP says that settings have changed, or that the terminal has gone and its person with it.
     fn hung_up(&mut self) {
+        if self.stage > Stage::Working {
+            return;
+        }
         if self.at_terminal && !std::io::stdin().is_terminal() {
             // Whoever listens for signals knows what follows.
             nix::sys::signal::raise(Signal::SIGTERM).ok();
@@ -230,6 +241,8 @@ impl Crew {
                 status.services.settings.send_replace(own);
             }
         }
+        // Who is about to begin reads them when it does.
+        self.settings_tx.send_replace(Arc::new(settings.clone()));
         self.context.settings = settings;
     }
 
@@ -290,21 +303,26 @@ impl Beginning {
         Ok(farewell)
     }
 
+    fn settings(&self) -> Settings {
+        self.settings_rx.borrow().of_pool(&self.pool)
+    }
+
     async fn prepare(&mut self, api: &Api, out: Out) -> anyhow::Result<crate::parts::Setup> {
         tokio::time::sleep(self.wait).await;
+        let settings = self.settings();
         let state_dir = match self.state_dir.take() {
             Some(taken) => taken,
-            None => start::take_state_dir(&self.settings, &self.pool)?,
+            None => start::take_state_dir(&settings, &self.pool)?,
         };
-        let kind = if let Some(kind) = self.settings.worker.kind {
+        let kind = if let Some(kind) = settings.worker.kind {
             kind
         } else {
             let asking = "asking the API for the work pool".to_owned();
             self.seat.show(Place::Beginning(asking));
-            start::find_kind(&api.client, &self.settings, (&self.pool, self.alone), out).await?
+            start::find_kind(&api.client, &settings, (&self.pool, self.alone), out).await?
         };
-        let settings = self.settings.clone();
-        start::setup((settings, &self.pool), kind, api, state_dir)
+        // They may have changed while the API was asked.
+        start::setup((self.settings(), &self.pool), kind, api, state_dir)
             .await
             .map(|setup| crate::parts::Setup {
                 seat: Some(Arc::clone(&self.seat)),

@@ -26,7 +26,7 @@ use crate::{
     patience::Patience,
     shutdown::{self, FirstTerm},
     state_dir::{StateDir, StateDirError},
-    task, telemetry,
+    status, task, telemetry,
 };
 
 /// The Python of the image that jobs get which name none. The reference takes its own interpreter's. We have none, and take one from the middle of those
@@ -69,8 +69,15 @@ async fn work(mut context: Context, out: Out) -> anyhow::Result<ExitCode> {
     let first_term = first_term(&context.settings, &api);
     let (stages_tx, stages_rx) = stages();
     let _signals = task::spawn("signals", shutdown::listen(first_term, stages_tx));
+    // An address that is taken ends this before anything is claimed.
+    let status = &context.settings.status;
+    let listener = if status.enabled {
+        Some(status::listen(status).await?)
+    } else {
+        None
+    };
     let crew = Crew::begin((context, loudness), api, out, dirs);
-    let _serving = crew.serve_status().await?;
+    let _serving = crew.serve_status(listener);
     let api = Box::pin(crew.work(stages_rx)).await?;
     if let Some(api) = Arc::into_inner(api) {
         api.end().await;

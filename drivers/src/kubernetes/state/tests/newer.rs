@@ -135,6 +135,42 @@ fn a_job_that_is_suspended_waits_as_long_as_it_is() {
     assert!(limit(&waits, &[]).is_none());
 }
 
+#[test]
+fn the_time_to_start_of_a_job_that_was_suspended_counts_from_when_it_goes_on() {
+    let spec = json!({"backoffLimit": 0, "suspend": false, "template": {}});
+    let resumed = json!({"type": "Suspended", "status": "False"});
+    let before_its_controller = job(&spec, &json!({"conditions": [resumed]}));
+    assert!(limit(&before_its_controller, &[]).is_none());
+    let started = "2026-11-21T12:00:00Z";
+    let goes_on = job(
+        &spec,
+        &json!({"conditions": [resumed], "startTime": started}),
+    );
+    let (at, _) = limit(&goes_on, &[]).expect("a pod has to come");
+    assert_eq!(at.to_string(), "2026-11-21T12:01:00Z");
+}
+
+#[test]
+fn a_sidecar_that_was_ended_is_no_reason_for_a_flow_not_to_have_run() {
+    let unrecorded = terminated(137, "ContainerStatusUnknown");
+    let ended = with_sidecar("Failed", &terminated(143, "Error"), &unrecorded);
+    let once = job(&json!({"backoffLimit": 0, "template": {}}), &json!({}));
+    let found = phase(&once, &[ended], None);
+    assert!(
+        matches!(&found, Phase::Exited(Outcome::Lost { .. })),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_job_that_is_complete_is_so_whatever_its_newest_pod_says() {
+    let done = job(
+        &json!({"backoffLimit": 3, "template": {}}),
+        &json!({"conditions": [{"type": "Complete", "status": "True"}]}),
+    );
+    assert_eq!(phase(&done, &[failed(143, "Error")], None), exited(0));
+}
+
 /// A pod of a newer cluster: its labels have a domain, and its sidecar is an init container that stays.
 fn with_sidecar(phase: &str, sidecar: &Value, main: &Value) -> PodSeen {
     let status = |name: &str, state: &Value| json!({"name": name, "state": state, "image": "", "imageID": "", "ready": false, "restartCount": 0});
