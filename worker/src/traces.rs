@@ -207,7 +207,9 @@ impl Traces {
 impl Recorder {
     fn begin(&self, flow_run: Uuid, parent: Option<&str>) -> Trace {
         let span = random();
-        if let Some((id, parent, recorded)) = parent.and_then(parse) {
+        // What an earlier attempt has left there is no parent of this one.
+        let parent = parent.and_then(parse).filter(|(id, ..)| *id != flow_run);
+        if let Some((id, parent, recorded)) = parent {
             let follows = self.settings.follows_parent;
             return Trace {
                 id,

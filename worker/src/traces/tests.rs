@@ -43,6 +43,15 @@ fn a_trace_has_the_id_of_its_flow_run_or_is_a_part_of_another() {
 }
 
 #[test]
+fn attempts_of_a_flow_run_stand_beside_each_other_in_its_trace() {
+    let (recorder, _items_rx) = recorder(1.0);
+    let flow_run = Uuid::now_v7();
+    let first = recorder.begin(flow_run, None);
+    let second = recorder.begin(flow_run, Some(&first.traceparent()));
+    assert_eq!((second.id, second.parent), (flow_run, None));
+}
+
+#[test]
 fn what_is_not_recorded_says_so_to_its_parts() {
     let (recorder, _items_rx) = recorder(0.0);
     let own = recorder.begin(Uuid::new_v4(), None);
