@@ -94,7 +94,7 @@ fn the_python_worker_and_ours_make_the_same_containers_and_tell_the_same_of_them
     let server = PrefectServer::start(&python);
     let theirs = play(server.api(), &python, Kind::Python);
     let ours = play(server.api(), &python, Kind::Ours);
-    let mut expected = Expected::all(DIFFERENCES);
+    let mut expected = Expected::of(DIFFERENCES);
     let mut findings = Vec::new();
     for (scenario, story) in &theirs {
         for gap in gaps(story, &ours[scenario]) {

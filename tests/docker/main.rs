@@ -3,7 +3,7 @@
 //! `WORKER_TEST_DOCKER_HOST` says where the engine is; `tests/docker/engine start` starts one. One test needs a real Prefect as well.
 
 mod beside;
-#[path = "../live/matrix/compare.rs"]
+#[path = "../live/compare.rs"]
 mod compare;
 mod endings;
 #[path = "../live/expected.rs"]

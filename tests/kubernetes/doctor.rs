@@ -50,7 +50,8 @@ fn each_permission_that_a_worker_lacks_is_named_with_what_goes_wrong_without() {
     let few = until_it_says(look, "may not get pods/log");
     assert_eq!(few.code(), 1, "{few}");
     for said in [
-        "may not create, get, list, update, patch, delete secrets; the Role of deploy/helm/worker grants it",
+        "may not create, get, list, update secrets; the Role of deploy/helm/worker grants it",
+        "may not patch, delete secrets, so a secret may outlive its job",
         "may not list events, so what a pod waits for is not seen",
         "may not get pods/log, so what jobs write is not seen",
     ] {

@@ -5,7 +5,7 @@
 
 mod beside;
 mod cluster_api;
-#[path = "../live/matrix/compare.rs"]
+#[path = "../live/compare.rs"]
 mod compare;
 mod doctor;
 mod endings;

@@ -32,12 +32,34 @@ pub(crate) struct Expected {
     traces: Vec<(&'static Difference, &'static Trace, bool)>,
 }
 
+// === impl Difference ===
+
+impl Difference {
+    /// Its row in the table for people.
+    pub(crate) fn row(&self) -> String {
+        let Self {
+            what,
+            reason,
+            traces,
+        } = self;
+        let mut scenarios: Vec<&str> = traces.iter().map(|trace| trace.scenario).collect();
+        scenarios.dedup();
+        let scenarios = scenarios.join("; ");
+        let scenarios = if scenarios.is_empty() {
+            "all"
+        } else {
+            &scenarios
+        };
+        format!("| {what} | {reason} | {scenarios} |")
+    }
+}
+
 // === impl Expected ===
 
 impl Expected {
-    /// Those of a table.
-    pub(crate) fn all(table: &'static [Difference]) -> Self {
-        let traces = table.iter().flat_map(|difference| {
+    /// These.
+    pub(crate) fn of(differences: impl IntoIterator<Item = &'static Difference>) -> Self {
+        let traces = differences.into_iter().flat_map(|difference| {
             let traces = difference.traces.iter();
             traces.map(move |trace| (difference, trace, false))
         });
@@ -96,36 +118,17 @@ fn matches(pattern: &str, line: &str) -> bool {
     }
 }
 
-/// The table as the document for people has it.
-fn rows(table: &[Difference]) -> Vec<String> {
-    let row = |difference: &Difference| {
-        let mut scenarios: Vec<&str> = difference
-            .traces
-            .iter()
-            .map(|trace| trace.scenario)
-            .collect();
-        scenarios.dedup();
-        let scenarios = scenarios.join("; ");
-        let scenarios = if scenarios.is_empty() {
-            "all"
-        } else {
-            &scenarios
-        };
-        format!(
-            "| {} | {} | {scenarios} |",
-            difference.what, difference.reason
-        )
-    };
-    table.iter().map(row).collect()
-}
-
-/// Whether a document has this table and nothing else.
-pub(crate) fn assert_documented(table: &[Difference], document: &str) {
+/// Whether the table of a document has these rows and no others.
+pub(crate) fn assert_documented(rows: impl IntoIterator<Item = String>, document: &str) {
     let path = worker_tests::files::root().join(document);
     let text = std::fs::read_to_string(&path).expect("the document is there");
-    let listed: Vec<&str> = text
+    let (_, table) = text.split_once("|---").expect("it has a table");
+    let listed: Vec<&str> = table
         .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| What "))
+        .skip(1)
+        .take_while(|line| line.starts_with("| "))
         .collect();
-    assert_eq!(listed, rows(table), "the table of {}", path.display());
+    let rows: Vec<String> = rows.into_iter().collect();
+    let should_be = rows.join("\n");
+    assert_eq!(listed, rows, "the table of {document}, not:\n{should_be}\n");
 }

@@ -3,6 +3,8 @@
 //! These tests fail when the Python environment is missing; `tests/run` makes it. They run one at a time.
 
 mod column;
+mod compare;
+mod expected;
 mod matrix;
 mod official;
 mod pages;

@@ -3,7 +3,6 @@
 //! The Python worker beside a Prefect server is the truth; the other three columns are held against it. Where ours does
 //! better on purpose, the difference is in a table, and with its reason in DIFFERENCES.md.
 
-mod compare;
 mod differences;
 mod scenarios;
 
@@ -13,13 +12,14 @@ use worker_tests::{
 };
 
 use self::{
-    compare::gaps,
-    differences::Expected,
+    differences::expected,
     scenarios::{Stories, play},
 };
 use crate::{
     PROGRAM,
     column::{Column, ServerKind, WorkerKind},
+    compare::gaps,
+    expected::Expected,
     servers::start_embedded,
 };
 
@@ -38,7 +38,7 @@ fn four_pairs_of_worker_and_server_tell_the_same_stories() {
         (WorkerKind::Python, ServerKind::Embedded, embedded),
     ] {
         let stories = play(&Column::new(api, worker, &python));
-        let found = compare(&truth, &stories, Expected::of(worker, kind));
+        let found = compare(&truth, &stories, expected(worker, kind));
         findings.extend(
             found
                 .into_iter()

@@ -13,6 +13,7 @@ pub mod git_server;
 pub mod http;
 pub mod image;
 pub mod kubelet;
+pub mod measure;
 pub mod page;
 pub mod prefect;
 pub mod program;

@@ -68,5 +68,6 @@ pub(super) const DIFFERENCES: &[Difference] = &[
 
 #[test]
 fn the_document_lists_the_differences_and_no_others() {
-    assert_documented(DIFFERENCES, "tests/docker/DIFFERENCES.md");
+    let rows = DIFFERENCES.iter().map(Difference::row);
+    assert_documented(rows, "tests/docker/DIFFERENCES.md");
 }

@@ -3,8 +3,7 @@
 //! Run by `just bench`. It asserts nothing: what a machine can do is for people to judge.
 
 use std::{
-    fs,
-    io::Write,
+    io::Write as _,
     net::SocketAddr,
     path::PathBuf,
     time::{Duration, Instant},
@@ -12,7 +11,13 @@ use std::{
 
 use serde_json::{Value, json};
 
-use worker_tests::{http::Api, prefect::free_address, program::Program, wait};
+use worker_tests::{
+    http::Api,
+    measure::{say, status_field},
+    prefect::free_address,
+    program::Program,
+    wait,
+};
 
 /// How many flow runs go through.
 const RUNS: u32 = 1_000;
@@ -185,28 +190,7 @@ fn answers(api: &Api) {
     });
 }
 
-/// A number of kibibytes from `/proc/<pid>/status`.
-fn status_field(pid: u32, name: &str) -> u64 {
-    fs::read_to_string(format!("/proc/{pid}/status"))
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix(name)?
-                .trim()
-                .split(' ')
-                .next()?
-                .parse()
-                .ok()
-        })
-        .unwrap_or(0)
-}
-
 fn sibling(name: &str) -> String {
     let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("."));
     own.with_file_name(name).display().to_string()
-}
-
-fn say(text: &str) {
-    // Whoever closed the output does not want the numbers.
-    drop(writeln!(std::io::stdout().lock(), "{text}"));
 }

@@ -20,6 +20,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use worker_tests::{
     http::Api,
+    measure::{load, say, status_field},
     prefect::{Python, free_address},
     program::{Program, Running},
     wait,
@@ -325,22 +326,4 @@ fn print(row: &Measured) {
         row.threads,
         open.join(", ")
     ));
-}
-
-fn load() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().unwrap_or_default().to_owned()
-}
-
-/// A number from `/proc/<pid>/status`.
-fn status_field(pid: u32, name: &str) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|line| line.trim().split(' ').next()?.parse().ok());
-    number.unwrap_or(0)
-}
-
-fn say(line: &str) {
-    // Whoever closed the output does not want the numbers.
-    drop(writeln!(std::io::stdout().lock(), "{line}"));
 }

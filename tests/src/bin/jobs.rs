@@ -7,7 +7,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -19,6 +18,7 @@ use worker_tests::{
     gateway::{Gateway, Identity},
     http::Api,
     kubelet::{Kubelet, Step},
+    measure::{load, say, status_field},
     prefect::free_address,
     program::{Program, Running},
     wait,
@@ -328,22 +328,4 @@ fn processor(worker: &Running) -> f64 {
     let ticks = fields.split(' ').skip(11).take(2);
     let ticks: u32 = ticks.filter_map(|field| field.parse::<u32>().ok()).sum();
     f64::from(ticks) / 100.0
-}
-
-fn load() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().unwrap_or_default().to_owned()
-}
-
-/// A number from `/proc/<pid>/status`.
-fn status_field(pid: u32, name: &str) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|line| line.trim().split(' ').next()?.parse().ok());
-    number.unwrap_or(0)
-}
-
-fn say(line: &str) {
-    // Whoever closed the output does not want the numbers.
-    drop(writeln!(std::io::stdout().lock(), "{line}"));
 }

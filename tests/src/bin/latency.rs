@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Write,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -15,6 +14,7 @@ use serde_json::{Value, json};
 use worker_tests::{
     files::root,
     http::Api,
+    measure::say,
     prefect::{PrefectServer, Python},
     program::{Program, Running},
     proxy::CountingProxy,
@@ -312,9 +312,4 @@ fn pass(time: Duration) {
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
-}
-
-fn say(text: &str) {
-    // Whoever closed the output does not want the numbers.
-    drop(writeln!(std::io::stdout().lock(), "{text}"));
 }
