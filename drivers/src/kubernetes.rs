@@ -50,6 +50,7 @@ mod prepare;
 mod pull_image;
 mod reasons;
 mod secret;
+mod sight;
 mod state;
 mod stop;
 mod store;

@@ -19,6 +19,7 @@ use super::{
     error, keep, lock,
     plan::{JOB_LABEL, OWNER_LABEL, Plan, owner_value},
     pod::PodSeen,
+    sight::Refusal,
     state::{self, EndedByUs, JobSeen},
 };
 use crate::{
@@ -34,6 +35,9 @@ const GONE_LIMIT: Duration = Duration::from_secs(50);
 
 /// How long the cluster may take to notice that a Job has ended whose pod has.
 const NOTICE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a refusal of what we want to make is doubted.
+const DOUBT: Duration = Duration::from_secs(10);
 
 /// The time between two looks whether it is, at first and at last.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -118,11 +122,26 @@ pub(super) async fn submit(shared: &Arc<Shared>, plan: &Plan) -> Result<Submitte
     })
 }
 
+/// A refusal is believed when it holds: an API server that has just begun refuses what it allows a moment later, as does a namespace that is new.
 async fn make(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
     let _guard = shared.lock_of(plan.key).await;
-    let _turn = shared.creating.acquire().await;
+    let begun = Instant::now();
+    let (mut wait, longest) = LOOK_AGAIN;
+    loop {
+        let turn = shared.creating.acquire().await;
+        let made = make_once(shared, plan).await;
+        drop(turn);
+        if !matches!(made, Err(DriverError::Denied { .. })) || begun.elapsed() > DOUBT {
+            return made;
+        }
+        tokio::time::sleep(wait).await;
+        wait = longest.min(wait * 2);
+    }
+}
+
+async fn make_once(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
     let cluster = shared.cluster_of(plan.cluster.as_ref()).await?;
-    if cluster.learn(&plan.namespace) {
+    if cluster.sight().learn(&plan.namespace) {
         shared.places.send_modify(|count| *count += 1);
     }
     if plan.secret.is_some() {
@@ -195,7 +214,7 @@ pub(super) async fn recover(shared: &Shared, handle: &Handle) -> Result<Recovere
         );
         return Ok(Recovered::Unreachable { reason });
     };
-    if place.cluster.learn(&place.namespace) {
+    if place.cluster.sight().learn(&place.namespace) {
         shared.places.send_modify(|count| *count += 1);
     }
     let Some(job) = place.look(handle.key).await? else {
@@ -443,7 +462,8 @@ where
 {
     'again: loop {
         let mut found = Vec::new();
-        for scope in cluster.scopes() {
+        let scopes = cluster.sight().scopes();
+        for scope in scopes {
             let client = cluster.control.clone();
             let api: Api<K> = match &scope {
                 None => Api::all(client),
@@ -452,7 +472,8 @@ where
             match pages(&api, selector).await {
                 Ok(items) => found.extend(items),
                 Err(error) if error::is_forbidden(&error) => {
-                    if cluster.forbid(scope.as_deref(), &error::advice(&error)) {
+                    let said = error::advice(&error);
+                    if cluster.forbid(scope.as_deref(), &said) == Refusal::Surprise {
                         return Err(error::unavailable(&error));
                     }
                     continue 'again;

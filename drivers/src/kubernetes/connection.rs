@@ -4,10 +4,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -16,7 +13,13 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-use super::{ENGINE, lock, options::ClusterConfig};
+use tokio::time::Instant;
+
+use super::{
+    ENGINE, lock,
+    options::ClusterConfig,
+    sight::{Refusal, Sight},
+};
 use crate::driver::DriverError;
 
 /// How the worker's own cluster is reached.
@@ -38,12 +41,8 @@ pub(super) struct Cluster {
     pub(super) watches: Client,
     /// For output, which may be silent for long.
     pub(super) output: Client,
-    /// Whether we may see all its namespaces. We believe so until we hear otherwise.
-    wide: Arc<AtomicBool>,
-    /// The namespaces we have to look into where we may not see all, and whether our jobs are surely there.
-    namespaces: Arc<Mutex<BTreeMap<String, bool>>>,
-    /// The namespaces where jobs of ours are and we may not look, with what the cluster says of that.
-    blind: Arc<Mutex<BTreeMap<String, String>>>,
+    /// What we may see of it.
+    sight: Arc<Mutex<Sight>>,
 }
 
 /// The deadline of a request that is answered at once.
@@ -120,10 +119,9 @@ impl Cluster {
     pub(super) async fn home(access: &Access, namespaces: &[String]) -> Result<Self, DriverError> {
         let config = access.config().await?;
         let cluster = Self::of(&config)?;
-        let mut known = lock(&cluster.namespaces);
-        known.extend(namespaces.iter().map(|name| (name.clone(), false)));
-        cluster.wide.store(namespaces.is_empty(), Ordering::Relaxed);
-        drop(known);
+        if !namespaces.is_empty() {
+            cluster.sight().narrow_to(namespaces);
+        }
         Ok(cluster)
     }
 
@@ -168,90 +166,46 @@ impl Cluster {
             control: client(CONTROL_LIMIT)?,
             watches: client(WATCH_SILENCE)?,
             output: client(OUTPUT_SILENCE)?,
-            wide: Arc::new(AtomicBool::new(true)),
-            namespaces: Arc::new(Mutex::new(
-                [(config.default_namespace.clone(), false)].into(),
-            )),
-            blind: Arc::default(),
+            sight: Arc::new(Mutex::new(Sight::all_or(&config.default_namespace))),
         })
     }
 
     /// The same cluster by newer credentials: what one learns of it the other knows.
     pub(super) fn in_place_of(self, known: &Self) -> Self {
         Self {
-            wide: Arc::clone(&known.wide),
-            namespaces: Arc::clone(&known.namespaces),
-            blind: Arc::clone(&known.blind),
+            sight: Arc::clone(&known.sight),
             ..self
         }
     }
 
-    /// Remembers where a job of ours is. True: that is news, and matters.
-    pub(super) fn learn(&self, namespace: &str) -> bool {
-        let was = lock(&self.namespaces).insert(namespace.to_owned(), true);
-        was != Some(true) && !self.wide.load(Ordering::Relaxed)
+    /// What we may see of it.
+    pub(super) fn sight(&self) -> MutexGuard<'_, Sight> {
+        lock(&self.sight)
     }
 
-    /// Where to look for what is ours. None: everywhere.
-    pub(super) fn scopes(&self) -> Vec<Option<String>> {
-        if self.wide.load(Ordering::Relaxed) {
-            return vec![None];
+    /// We may not look there, as the cluster says.
+    pub(super) fn forbid(&self, scope: Option<&str>, said: &str) -> Refusal {
+        let refusal = self.sight().forbid(scope, said, Instant::now());
+        match (refusal, scope) {
+            (Refusal::Accepted(true), None) => tracing::info!(
+                cluster = self.id,
+                "this worker may not see all namespaces; it looks into those of its jobs"
+            ),
+            (Refusal::Accepted(true), Some(namespace)) => tracing::warn!(
+                cluster = self.id,
+                namespace,
+                reason = said,
+                "this worker may not see jobs and pods of this namespace, and does not look there"
+            ),
+            (Refusal::GivenUp, _) => tracing::error!(
+                cluster = self.id,
+                namespace = scope,
+                reason = said,
+                "this worker could not see its jobs in this namespace for ten minutes, and does not look there any more; what runs there stays as it was last seen"
+            ),
+            (Refusal::Accepted(false) | Refusal::Surprise, _) => {}
         }
-        let known = lock(&self.namespaces);
-        known.keys().cloned().map(Some).collect()
-    }
-
-    /// The namespaces that this worker has to do with.
-    pub(super) fn namespaces(&self) -> Vec<String> {
-        lock(&self.namespaces).keys().cloned().collect()
-    }
-
-    /// Why jobs of ours cannot be seen, where that is for the want of a right.
-    pub(super) fn find_blindness(&self) -> Option<String> {
-        let blind = lock(&self.blind);
-        let (namespace, said) = blind.first_key_value()?;
-        Some(format!(
-            "jobs in namespace '{namespace}' cannot be watched: {said}"
-        ))
-    }
-
-    /// We may look there after all.
-    pub(super) fn see(&self, scope: Option<&str>) {
-        let mut blind = lock(&self.blind);
-        match scope {
-            None => blind.clear(),
-            Some(name) => drop(blind.remove(name)),
-        }
-    }
-
-    /// We may not look there, as the cluster says. False: and that is no surprise, as nothing of ours is known to be there.
-    pub(super) fn forbid(&self, scope: Option<&str>, said: &str) -> bool {
-        match scope {
-            None => {
-                if self.wide.swap(false, Ordering::Relaxed) {
-                    tracing::info!(
-                        cluster = self.id,
-                        "this worker may not see all namespaces; it looks into those of its jobs"
-                    );
-                }
-                false
-            }
-            Some(name) => {
-                let mut known = lock(&self.namespaces);
-                let needed = known.get(name) == Some(&true);
-                if needed {
-                    lock(&self.blind).insert(name.to_owned(), said.to_owned());
-                } else if known.remove(name).is_some() {
-                    tracing::warn!(
-                        cluster = self.id,
-                        namespace = name,
-                        reason = said,
-                        "this worker may not see jobs and pods of this namespace, and does not look there"
-                    );
-                }
-                needed
-            }
-        }
+        refusal
     }
 }
 

@@ -88,7 +88,7 @@ pub(super) async fn examine(shared: &Shared, examination: Examination<'_>) -> Ve
     };
     let detail = format!("{} answers: {}", cluster.id, version.git_version);
     let mut findings = vec![Finding::ok(WHAT, detail)];
-    let mut namespaces: BTreeSet<String> = cluster.namespaces().into_iter().collect();
+    let mut namespaces: BTreeSet<String> = cluster.sight().namespaces().into_iter().collect();
     if let Some(namespace) = examination.variable("namespace") {
         // Jobs go there, so the one of the kubeconfig does not matter.
         namespaces = shared.options.namespaces.iter().cloned().collect();

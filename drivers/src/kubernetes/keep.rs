@@ -121,7 +121,8 @@ fn may_not_delete_secrets(shared: &Shared) {
 pub(super) async fn remove_all(shared: &Shared, key: RunKey) -> Result<(), DriverError> {
     let selector = selector_of(shared, key);
     for cluster in shared.clusters() {
-        for namespace in cluster.namespaces() {
+        let namespaces = cluster.sight().namespaces();
+        for namespace in namespaces {
             let api: Api<Secret> = Api::namespaced(cluster.control.clone(), &namespace);
             let secrets = match pages(&api, &selector).await {
                 Ok(secrets) => secrets,

@@ -24,6 +24,7 @@ use super::{
     error, lock,
     plan::{OWNER_LABEL, owner_value},
     pod::PodSeen,
+    sight::Refusal,
     state::{JobSeen, key_of},
     stop,
     store::Store,
@@ -64,6 +65,7 @@ pub(super) async fn look_once(shared: &Shared) {
     let health = match bounded(home.control.apiserver_version()).await {
         // What nobody sees is not to become more.
         Ok(_) => home
+            .sight()
             .find_blindness()
             .map_or(Health::Up, |reason| Health::Down { reason }),
         Err(error) => Health::Down {
@@ -208,7 +210,7 @@ impl Events {
     fn open_places(&mut self) {
         let mut wanted = Vec::new();
         for cluster in self.shared.clusters() {
-            let scopes = cluster.scopes();
+            let scopes = cluster.sight().scopes();
             wanted.extend(
                 scopes
                     .into_iter()
@@ -294,9 +296,9 @@ impl Events {
         let was_listed = scope.is_listed();
         let reason = reason(error);
         if is_forbidden(error) {
-            let needed = scope.cluster.forbid(scope.namespace.as_deref(), &reason);
-            if scope.namespace.is_none() || !needed {
-                // What takes its place is opened at once.
+            let refusal = scope.cluster.forbid(scope.namespace.as_deref(), &reason);
+            if refusal != Refusal::Surprise {
+                // What takes its place, if anything, is opened at once.
                 return;
             }
         }
@@ -390,9 +392,12 @@ impl Events {
     /// Tells of everything, once a place is wholly listed and no other is about to be.
     fn settle(&mut self, index: usize) {
         let is_settled = |scope: &Scope| scope.is_listed() || scope.again_at.is_some();
-        if !self.scopes[index].is_listed() || !self.scopes.iter().all(is_settled) {
-            return;
+        if self.scopes[index].is_listed() && self.scopes.iter().all(is_settled) {
+            self.tell_all();
         }
+    }
+
+    fn tell_all(&mut self) {
         // What was not looked at while only one of the two lists was there.
         for key in self.store.keys() {
             self.look(key);
@@ -449,11 +454,16 @@ impl Events {
         self.tick_at = now + TICK;
         for scope in &self.scopes {
             if scope.is_listed() && scope.opened_at + SURE < now {
-                scope.cluster.see(scope.namespace.as_deref());
+                scope.cluster.sight().see(scope.namespace.as_deref());
             }
         }
         for key in self.store.podless() {
             self.look(key);
+        }
+        let is_whole = !self.scopes.is_empty() && self.scopes.iter().all(Scope::is_listed);
+        if self.is_lost && is_whole {
+            // The place that was not seen is not looked into any more.
+            self.tell_all();
         }
         self.tell_unseen();
         if self.is_lost {
