@@ -20,7 +20,7 @@ use worker_tests::{
 
 use crate::{
     PROGRAM,
-    story::{Names, find_events, text},
+    story::{Names, find_events, items, text},
 };
 
 /// The longest that anything here may take: a Python worker with a full machine needs most.
@@ -187,6 +187,25 @@ impl Column {
         worker.signal(Signal::SIGTERM);
         let finished = worker.finish();
         assert_eq!(finished.code(), 0, "{finished}");
+    }
+
+    /// Waits until a pool's workers are this one, and the server has heard of it.
+    #[track_caller]
+    pub(crate) fn wait_until_shown(&self, pool: &str, role: &str) {
+        let wanted = json!([self.worker_name(role), "ONLINE"]);
+        wait::until("the server shows the worker", BOUND, || {
+            let path = format!("/work_pools/{pool}/workers/filter");
+            let workers = self.api.post(&path, &json!({}));
+            let shown = items(&workers).iter();
+            let shown: Vec<_> = shown
+                .map(|worker| json!([worker["name"], worker["status"]]))
+                .collect();
+            if shown == [wanted.clone()] {
+                Ok(())
+            } else {
+                Err(format!("{workers:#}{}", self.workers_say()))
+            }
+        });
     }
 
     /// The resource that stands for a worker in events.

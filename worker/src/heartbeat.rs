@@ -112,6 +112,7 @@ impl Heart {
         let mut told = None;
         let mut seen = Ok(pool);
         let mut wait_for_channel = self.websockets;
+        let mut patience = Patience::new();
         loop {
             let offer = self.offer(seen, told.as_ref());
             if told.as_ref() != Some(&offer) {
@@ -127,11 +128,22 @@ impl Heart {
                 tokio::time::timeout(CHANNEL_FIRST, opened).await.ok();
             }
             let has_channel = channel_rx.borrow_and_update().is_some();
-            if !has_channel {
-                self.send_heartbeat().await;
+            // One that is lost is made good soon: the server shows a worker as gone that it has not heard of for three intervals.
+            let is_heard = has_channel || self.send_heartbeat().await;
+            if is_heard {
+                patience = Patience::new();
             }
+            let pause = async {
+                if is_heard {
+                    tokio::time::sleep(self.interval).await;
+                } else {
+                    tokio::time::timeout(self.interval, patience.wait())
+                        .await
+                        .ok();
+                }
+            };
             tokio::select! {
-                () = tokio::time::sleep(self.interval) => {}
+                () = pause => {}
                 // The channel has shown a change, has come, or has gone. Without its sender there is none.
                 Ok(()) = channel_rx.changed() => {}
             }
@@ -190,16 +202,18 @@ impl Heart {
         }
     }
 
-    async fn send_heartbeat(&self) {
+    /// Whether the server has heard it.
+    async fn send_heartbeat(&self) -> bool {
         let worker = &self.services.identity.worker;
         let sent = self
             .client
             .send_heartbeat(&self.wish.pool, worker, self.interval)
             .await;
         self.services.metrics.heartbeat(sent.is_ok());
-        if let Err(error) = sent {
-            tracing::warn!(error = %chain(&error), "heartbeat not sent");
+        if let Err(error) = &sent {
+            tracing::warn!(error = %chain(error), "heartbeat not sent");
         }
+        sent.is_ok()
     }
 }
 
