@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -22,7 +23,7 @@ use worker_config::{DriverKind, policy::Policy};
 use crate::{
     driver::{Driver, DriverError, Health, JobEvent, LogStream, Owned, Recovered, Submitted},
     examination::{Examination, Finding},
-    job::{Handle, Job, LogCursor, Outcome, Owner, RunKey, StopRequest},
+    job::{Handle, Job, LogCursor, Outcome, Owner, Phase, RunKey, StopRequest},
     plan::Plan as AnyPlan,
 };
 
@@ -100,6 +101,8 @@ struct Shared {
     locks: Mutex<HashMap<RunKey, Arc<tokio::sync::Mutex<()>>>>,
     known: Mutex<HashMap<RunKey, Handle>>,
     stops: Mutex<HashMap<RunKey, stop::Stopping>>,
+    /// Attempts that have not begun, as the watch will tell when they do: nobody need ask. None: there is no watch, or it is behind.
+    waiting: Mutex<Option<HashSet<RunKey>>>,
     /// How jobs ended that the cluster does not have any more.
     ends: Mutex<HashMap<RunKey, Outcome>>,
     tails: Mutex<HashMap<RunKey, Arc<logs::Tail>>>,
@@ -166,6 +169,7 @@ impl KubernetesDriver {
             locks: Mutex::default(),
             known: Mutex::default(),
             stops: Mutex::default(),
+            waiting: Mutex::default(),
             ends: Mutex::default(),
             tails: Mutex::default(),
             tidy: Mutex::default(),
@@ -337,6 +341,52 @@ impl Shared {
         of_key.lock_owned().await
     }
 
+    /// Remembers what an attempt is at, for as long as a watch tells.
+    fn saw(&self, key: RunKey, phase: &Phase) {
+        let mut waiting = lock(&self.waiting);
+        let Some(waiting) = waiting.as_mut() else {
+            return;
+        };
+        match phase {
+            Phase::Pending(_) => drop(waiting.insert(key)),
+            Phase::Running | Phase::Exited(_) => drop(waiting.remove(&key)),
+        }
+    }
+
+    /// Whoever wants to know what an attempt is at has to ask.
+    fn saw_no_more(&self, key: RunKey) {
+        if let Some(waiting) = lock(&self.waiting).as_mut() {
+            waiting.remove(&key);
+        }
+    }
+
+    /// Whether a watch will tell when an attempt begins.
+    fn waits(&self, key: RunKey) -> bool {
+        let waiting = lock(&self.waiting);
+        waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.contains(&key))
+    }
+
+    /// Waits until something has happened to an attempt, or so long.
+    async fn hear_of(
+        &self,
+        notices_rx: &mut broadcast::Receiver<RunKey>,
+        key: RunKey,
+        limit: Duration,
+    ) {
+        let news = async {
+            loop {
+                match notices_rx.recv().await {
+                    Ok(told) if told == key => return,
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        };
+        drop(tokio::time::timeout(limit, news).await);
+    }
+
     /// Why we end a job, if we do.
     fn ended_by_us(&self, key: RunKey) -> Option<state::EndedByUs> {
         lock(&self.stops).get(&key).map(|it| it.why.clone())
@@ -353,6 +403,7 @@ impl Shared {
     fn forget(&self, key: RunKey) {
         lock(&self.known).remove(&key);
         lock(&self.stops).remove(&key);
+        self.saw_no_more(key);
         lock(&self.ends).remove(&key);
         lock(&self.tails).remove(&key);
         lock(&self.tidy).remove(&key);

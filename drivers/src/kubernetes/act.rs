@@ -42,6 +42,9 @@ const DOUBT: Duration = Duration::from_secs(10);
 /// The time between two looks whether it is, at first and at last.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
+/// The same where a watch would tell.
+const UNHEARD: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(5));
+
 /// The grace of what is removed without being asked to end.
 const NO_GRACE: Duration = Duration::from_secs(1);
 
@@ -147,7 +150,12 @@ async fn make_once(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverErro
     if plan.secret.is_some() {
         keep::keep(&cluster, plan).await?;
     }
+    // Before it is there: nothing that the watch tells of it may come first.
+    shared.saw(plan.key, &Phase::Pending(None));
     let created = create_job(&cluster, plan).await;
+    if created.is_err() {
+        shared.saw_no_more(plan.key);
+    }
     let what = || format!("the job '{}' in namespace '{}'", plan.name, plan.namespace);
     let (job, is_new) = match created {
         Ok(job) => (job, true),
@@ -313,20 +321,24 @@ async fn remove(shared: &Shared, place: &Place, key: RunKey) -> Result<(), Drive
     if job.is_kept && has_ended(shared, place, job).await? && let_go(shared, place).await {
         return Ok(());
     }
+    let mut notices_rx = shared.notices.subscribe();
     delete(shared, place, key, NO_GRACE).await?;
     let begun = Instant::now();
-    let (mut wait, longest) = LOOK_AGAIN;
-    while place.look(key).await?.is_some() {
+    let (mut wait, longest) = UNHEARD;
+    loop {
+        // The watch tells when it is gone.
+        shared.hear_of(&mut notices_rx, key, wait).await;
+        wait = longest.min(wait * 2);
+        if place.look(key).await?.is_none() {
+            return Ok(());
+        }
         if begun.elapsed() > GONE_LIMIT {
             return Err(DriverError::Unavailable {
                 engine: ENGINE,
                 reason: format!("the job '{}' is still being removed", place.name),
             });
         }
-        tokio::time::sleep(wait).await;
-        wait = longest.min(wait * 2);
     }
-    Ok(())
 }
 
 /// Whether a Job has ended. Its pod has before it, so that the cluster may still have to notice.

@@ -58,6 +58,8 @@ struct Follower {
     text: LogText,
     /// The pods that were read to their ends.
     read: HashSet<String>,
+    /// The pods as they are now, where somebody has just looked.
+    seen: Option<Vec<PodSeen>>,
     has_ended: bool,
     /// Whether it was said that the cluster does not answer: once is enough.
     complained: bool,
@@ -135,6 +137,7 @@ impl Follower {
             reading: None,
             text: LogText::default(),
             read: HashSet::new(),
+            seen: None,
             has_ended: false,
             complained: false,
             wait: RETRY.0,
@@ -191,6 +194,7 @@ impl Follower {
         if now.is_none_or(|now| now.code().is_some() || now.has_ended()) {
             self.text.close();
             self.read.insert(pod.uid);
+            self.seen = Some(pods);
         } else {
             self.text = LogText::after(self.cursor);
             self.pause().await;
@@ -213,7 +217,13 @@ impl Follower {
     async fn choose(&mut self) -> Result<Next, DriverError> {
         let place = self.place()?;
         let key = self.handle.key;
-        let mut pods = place.look_at_pods(key).await?;
+        if self.tail.is_none() && self.shared.waits(key) {
+            return Ok(Next::Wait);
+        }
+        let mut pods = match self.seen.take() {
+            Some(pods) => pods,
+            None => place.look_at_pods(key).await?,
+        };
         pods.sort_by_key(|pod| pod.made);
         let last = pods.last().cloned();
         if let Some(next) = pods.into_iter().find(|pod| !self.read.contains(&pod.uid)) {
@@ -324,18 +334,8 @@ impl Follower {
 
     /// Waits until something has happened to the job, or long enough.
     async fn pause(&mut self) {
-        let key = self.handle.key;
-        let notices_rx = &mut self.notices_rx;
-        let news = async {
-            loop {
-                match notices_rx.recv().await {
-                    Ok(told) if told == key => return,
-                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-                }
-            }
-        };
-        drop(tokio::time::timeout(self.wait, news).await);
+        let (notices_rx, key) = (&mut self.notices_rx, self.handle.key);
+        self.shared.hear_of(notices_rx, key, self.wait).await;
         self.wait = RETRY.1.min(self.wait * 2);
     }
 

@@ -162,6 +162,12 @@ enum Heard {
 
 // === impl Events ===
 
+impl Drop for Events {
+    fn drop(&mut self) {
+        lock(&self.shared.waiting).take();
+    }
+}
+
 impl Drop for Scope {
     fn drop(&mut self) {
         for abort in &self.aborts {
@@ -309,6 +315,7 @@ impl Events {
         }
         if was_listed && !self.is_lost {
             self.is_lost = true;
+            lock(&self.shared.waiting).take();
             self.queue.push_back(JobEvent::WatchLost { reason });
         }
     }
@@ -333,8 +340,10 @@ impl Events {
                 if let (Some(key), Some(uid)) = (key, job.metadata.uid) {
                     self.store.job_gone(&uid, key);
                     self.look(key);
-                    // Nothing more is heard of what we have removed.
-                    lock(&self.shared.removed).remove(&key);
+                    // Nothing more is heard of what we have removed. Who removes it waits for this.
+                    if lock(&self.shared.removed).remove(&key) {
+                        self.shared.notices.send(key).ok();
+                    }
                 }
             }
             Event::InitDone => {
@@ -408,8 +417,10 @@ impl Events {
         let removed = lock(&shared.removed).clone();
         let owned = self.store.owned(&removed);
         let mut known = lock(&shared.known);
+        lock(&shared.waiting).get_or_insert_default();
         for one in &owned {
             known.insert(one.handle.key, one.handle.clone());
+            shared.saw(one.handle.key, &one.phase);
         }
         drop(known);
         // What changed on the way is told by the snapshot, but for what is gone.
@@ -431,6 +442,9 @@ impl Events {
         if let Some(outcome) = news.gone {
             lock(&self.shared.ends).insert(key, outcome);
             self.told.insert(key);
+        }
+        if let Some(phase) = &news.phase {
+            self.shared.saw(key, phase);
         }
         // Who reads its output may be waiting for this. Nobody may be.
         self.shared.notices.send(key).ok();
