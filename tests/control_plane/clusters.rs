@@ -38,10 +38,10 @@ fn jobs_are_where_their_blocks_say() {
     stage.way.reset("");
     for runs in [&here, &there] {
         stage.cancel(&runs[0]);
-        let (ended, message) = stage.wait_for_end(&runs[0], BOUND, &worker);
+        let (ended, message) = stage.wait_for_end_within(BOUND, &runs[0], &worker);
         assert_eq!(ended, "Cancelled", "{message}");
         stage.kubelet.play(&runs[1], &Step::Exit(3));
-        let (ended, message) = stage.wait_for_end(&runs[1], BOUND, &worker);
+        let (ended, message) = stage.wait_for_end_within(BOUND, &runs[1], &worker);
         assert_eq!(ended, "Crashed", "{message}");
     }
     for way in [&stage.way, &stage.other_way] {
@@ -82,8 +82,8 @@ fn a_job_on_a_cluster_to_which_there_is_no_way_is_left_alone() {
     // Another run with the block shows the way.
     let config = json!({"config": stage.kubeconfig_to(&stage.other_way), "context_name": "test"});
     let shows = stage.run("start exit:0", &json!({"cluster_config": config}));
-    let (ended, message) = stage.wait_for_end(&shows, BOUND, &worker);
+    let (ended, message) = stage.wait_for_end_within(BOUND, &shows, &worker);
     assert_eq!(ended, "Completed", "{message}");
-    let (ended, message) = stage.wait_for_end(&run, BOUND, &worker);
+    let (ended, message) = stage.wait_for_end_within(BOUND, &run, &worker);
     assert_eq!(ended, "Cancelled", "{message}; {}", worker.stderr());
 }

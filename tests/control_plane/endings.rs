@@ -61,7 +61,7 @@ fn a_run_page_says_what_the_cluster_said() {
     let worker = stage.worker();
     let worker = worker.start(&["--pool", POOL]);
     for (run, (command, more, state, says)) in runs.iter().zip(&cases) {
-        let (ended, message) = stage.wait_for_end(run, BOUND, &worker);
+        let (ended, message) = stage.wait_for_end_within(BOUND, run, &worker);
         assert_eq!(&ended, state, "{command} {more}: {message}");
         for said in *says {
             assert!(
@@ -78,7 +78,7 @@ fn a_run_page_says_what_the_cluster_said() {
     };
     assert!(wait::holds(BOUND, says_why), "{}", stage.log(&unplaced));
     stage.cancel(&unplaced);
-    let (ended, message) = stage.wait_for_end(&unplaced, BOUND, &worker);
+    let (ended, message) = stage.wait_for_end_within(BOUND, &unplaced, &worker);
     assert_eq!(ended, "Cancelled", "{message}");
     // A watch of each kind, whatever happened.
     let most = stage.way.most_watches();

@@ -40,14 +40,14 @@ fn every_end_is_seen_on(stage: &Stage, happens: impl FnOnce(&Stage, &Running)) {
         stage.kubelet.play(run, step);
     }
     for (run, (step, name, says)) in runs.iter().zip(&ends) {
-        let (ended, message) = stage.wait_for_end(run, SEEN, &worker);
+        let (ended, message) = stage.wait_for_end_within(SEEN, run, &worker);
         assert_eq!(&ended, name, "{step:?}: {message}");
         assert!(
             message.contains(says),
             "{step:?}: no {says:?} in {message:?}"
         );
     }
-    let (ended, message) = stage.wait_for_end(&late, BOUND, &worker);
+    let (ended, message) = stage.wait_for_end_within(BOUND, &late, &worker);
     assert_eq!(ended, "Completed", "{message}");
     assert_eq!(stage.state(&lasting).0, "Running");
     assert_eq!(stage.way.failures_left(), 0, "{:?}", stage.way.counts());
@@ -55,7 +55,7 @@ fn every_end_is_seen_on(stage: &Stage, happens: impl FnOnce(&Stage, &Running)) {
         assert_eq!(stage.kubelet.pods_of(run), 1, "more than one Job for {run}");
     }
     stage.cancel(&lasting);
-    let (ended, message) = stage.wait_for_end(&lasting, BOUND, &worker);
+    let (ended, message) = stage.wait_for_end_within(BOUND, &lasting, &worker);
     assert_eq!(ended, "Cancelled", "{message}");
 }
 

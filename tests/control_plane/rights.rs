@@ -43,7 +43,7 @@ fn live(stage: &Stage, worker: &Running) {
         (refused, "Crashed"),
     ];
     for (run, expected) in &cases {
-        let (ended, message) = stage.wait_for_end(run, BOUND, worker);
+        let (ended, message) = stage.wait_for_end_within(BOUND, run, worker);
         assert_eq!(&ended, expected, "{message}; {}", worker.stderr());
     }
     // What a failed job has left is removed.
@@ -132,7 +132,7 @@ fn a_right_that_it_needs_is_named_with_what_to_do() {
     let program = with_key(&stage);
     let worker = program.start(&ARGUMENTS);
     let run = stage.run("start exit:0", &json!({}));
-    let (ended, message) = stage.wait_for_end(&run, BOUND, &worker);
+    let (ended, message) = stage.wait_for_end_within(BOUND, &run, &worker);
     assert_eq!(ended, "Crashed", "{message}");
     for said in ["create", "\"jobs\"", &stage.namespace, "service account"] {
         assert!(message.contains(said), "no {said:?} in {message:?}");
@@ -170,7 +170,7 @@ fn a_right_that_it_needs_is_named_with_what_to_do() {
         wait::until("it is named", BOUND, says);
         stage.allow_all_but("", "");
         wait_for_right(&stage, right, true);
-        let (ended, message) = stage.wait_for_end(&run, BOUND, &worker);
+        let (ended, message) = stage.wait_for_end_within(BOUND, &run, &worker);
         assert_eq!(
             ended,
             "Completed",

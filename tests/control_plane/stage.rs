@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    ops::Deref,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicUsize, Ordering},
@@ -11,15 +12,14 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
-use worker_server::{Server, ServerOptions};
+pub(crate) use worker_tests::stage::text;
 use worker_tests::{
     files::root,
     gateway::{Gateway, Identity},
     http::Api,
     kubelet::Kubelet,
     program::{Program, Running},
-    wait,
+    stage, wait,
 };
 
 use crate::PROGRAM;
@@ -37,7 +37,7 @@ const RELEASE: &str = "prefect-worker";
 
 /// All that a test has.
 pub(crate) struct Stage {
-    server: Server,
+    stage: stage::Stage,
     pub(crate) namespace: String,
     /// The worker's way to the cluster.
     pub(crate) way: Gateway,
@@ -46,16 +46,20 @@ pub(crate) struct Stage {
     administrator: Gateway,
     pub(crate) kubelet: Kubelet,
     folder: TempDir,
-    _runtime: Runtime,
 }
 
 /// How many namespaces there are.
 static NAMESPACES: AtomicUsize = AtomicUsize::new(0);
 
-/// The states that end a flow run.
-const FINAL: [&str; 4] = ["Completed", "Failed", "Cancelled", "Crashed"];
-
 // === impl Stage ===
+
+impl Deref for Stage {
+    type Target = stage::Stage;
+
+    fn deref(&self) -> &stage::Stage {
+        &self.stage
+    }
+}
 
 impl Stage {
     pub(crate) fn set() -> Self {
@@ -70,19 +74,14 @@ impl Stage {
         cluster.post("/api/v1/namespaces", &named);
         let folder = kubeconfig.parent().expect("it is a file");
         let kubelet = Kubelet::start(cluster, &namespace, folder).expect("pods can be played");
-        let runtime = Runtime::new().expect("a runtime can be made");
-        let server = runtime
-            .block_on(Server::start(ServerOptions::default()))
-            .expect("an API can be started on loopback");
         let stage = Self {
-            server,
+            stage: stage::Stage::set(),
             way: Gateway::open(&kubeconfig, Identity::Bearer).expect("it has led there"),
             other_way: Gateway::open(&kubeconfig, Identity::Bearer).expect("it has led there"),
             administrator,
             kubelet,
             namespace,
             folder: TempDir::with_prefix("worker-test-").expect("there is room"),
-            _runtime: runtime,
         };
         for object in stage.access() {
             stage.make(&object);
@@ -91,10 +90,6 @@ impl Stage {
         stage.write_kubeconfig();
         stage.make_pool();
         stage
-    }
-
-    pub(crate) fn api(&self) -> Api {
-        Api::at(self.server.address())
     }
 
     /// The cluster, as somebody who may do everything.
@@ -262,33 +257,16 @@ impl Stage {
     }
 
     pub(crate) fn worker(&self) -> Program {
-        Program::new(PROGRAM)
-            .with("PREFECT_API_URL", self.api().url())
+        stage::hurried(Program::new(PROGRAM), &self.api())
             .with("KUBECONFIG", self.kubeconfig().display().to_string())
-            .with("PREFECT_WORKER_QUERY_SECONDS", "0.4")
-            .with("PREFECT_WORKER_CANCELLATION_POLL_SECONDS", "0.4")
-            .with("PREFECT_LOGGING_TO_API_BATCH_INTERVAL", "0.2")
             .with("WORKER_STOP_GRACE", "2")
     }
 
     /// Makes a flow run of a command that is played; its id.
     pub(crate) fn run(&self, command: &str, more: &Value) -> String {
         let mut variables = json!({"command": format!("play {command}"), "image": "played"});
-        let all = variables.as_object_mut().expect("it is written above");
-        all.extend(more.as_object().cloned().unwrap_or_default());
-        let api = self.api();
-        let flow = api.post("/flows/", &json!({"name": "command"}))["id"].clone();
-        let name = format!("test-{}", NAMESPACES.fetch_add(1, Ordering::Relaxed));
-        let deployment = json!({"name": name, "flow_id": flow, "work_pool_name": POOL, "job_variables": variables});
-        let deployment = text(&api.post("/deployments/", &deployment)["id"]);
-        let path = format!("/deployments/{deployment}/create_flow_run");
-        text(&api.post(&path, &json!({}))["id"])
-    }
-
-    /// The state a flow run is in: its name and its message.
-    pub(crate) fn state(&self, run: &str) -> (String, String) {
-        let state = &self.api().get(&format!("/flow_runs/{run}"))["state"];
-        (text(&state["name"]), text(&state["message"]))
+        stage::merge(&mut variables, more);
+        stage::run(&self.api(), POOL, &json!({"job_variables": variables}))
     }
 
     #[track_caller]
@@ -304,49 +282,6 @@ impl Stage {
                 worker.stderr()
             ))
         });
-    }
-
-    /// Waits until a flow run has ended, so long at the most; its last state, which nothing has followed.
-    #[track_caller]
-    pub(crate) fn wait_for_end(
-        &self,
-        run: &str,
-        bound: Duration,
-        worker: &Running,
-    ) -> (String, String) {
-        let state = wait::until("the run has ended", bound, || {
-            let (name, message) = self.state(run);
-            if FINAL.contains(&name.as_str()) {
-                return Ok((name, message));
-            }
-            Err(format!(
-                "{name} {message}; {:?}; {}",
-                self.way.counts(),
-                worker.stderr()
-            ))
-        });
-        let states = self
-            .api()
-            .get(&format!("/flow_run_states/?flow_run_id={run}"));
-        let names = states.as_array().into_iter().flatten();
-        let ends = names.filter(|state| FINAL.contains(&text(&state["name"]).as_str()));
-        assert_eq!(ends.count(), 1, "it ended more than once: {states}");
-        state
-    }
-
-    pub(crate) fn cancel(&self, run: &str) {
-        let state = json!({"state": {"type": "CANCELLING"}, "force": false});
-        let path = format!("/flow_runs/{run}/set_state");
-        self.api().post(&path, &state);
-    }
-
-    /// What is in the log of a flow run so far, a line for each entry.
-    pub(crate) fn log(&self, run: &str) -> String {
-        let filter = json!({"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"});
-        let entries = self.api().post("/logs/filter", &filter);
-        let lines = entries.as_array().into_iter().flatten();
-        let lines: Vec<String> = lines.map(|entry| text(&entry["message"])).collect();
-        lines.join("\n")
     }
 
     /// The Jobs that a flow run has.
@@ -367,9 +302,4 @@ fn kubeconfig() -> PathBuf {
     let named =
         named.expect("WORKER_TEST_CONTROL_KUBECONFIG names the kubeconfig of a control plane");
     Path::new(&named).to_owned()
-}
-
-/// A JSON text as a text; empty when it is something else.
-pub(crate) fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }

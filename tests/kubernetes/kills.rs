@@ -28,8 +28,11 @@ enum Fate {
 /// What the worker asks for when it dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asks {
+    /// In the life of a run that completes.
     Changes,
     Reads,
+    /// While it ends a run that was cancelled.
+    Deletions,
 }
 
 /// Requests about Jobs, pods and Secrets. All of a worker's are about its one flow run.
@@ -54,6 +57,17 @@ fn a_worker_killed_at_any_change_leaves_one_job_that_runs_once() {
 fn a_worker_killed_while_it_looks_leaves_one_job_that_runs_once() {
     let deaths = play_all(Asks::Reads);
     assert!(deaths.len() >= READS, "{deaths:#?}");
+}
+
+#[test]
+fn a_worker_killed_while_it_ends_a_job_leaves_nothing_that_runs() {
+    let deaths = play_all(Asks::Deletions);
+    for step in ["DELETE jobs", "DELETE pods"] {
+        for way in ["before", "after"] {
+            let there = |at: &String| *at == format!("{way} {step}");
+            assert!(deaths.iter().any(there), "never {way} {step}: {deaths:#?}");
+        }
+    }
 }
 
 /// Plays every point there is; what workers were about to do when they died.
@@ -82,7 +96,11 @@ fn play_all(asks: Asks) -> Vec<String> {
 /// One flow run, one worker that dies at a point, one that follows it.
 fn play(asks: Asks, point: usize) -> Fate {
     let stage = Stage::set();
-    let run = stage.run("sh -c 'echo it ran; sleep 1'", &json!({}));
+    let (command, end) = match asks {
+        Asks::Changes | Asks::Reads => ("sh -c 'echo it ran; sleep 1'", "Completed"),
+        Asks::Deletions => ("sleep 600", "Cancelled"),
+    };
+    let run = stage.run(command, &json!({}));
     let records = ["jobs", "pods", "secrets"].map(|kind| (kind, stage.cluster.record(kind, &run)));
     let steps = Steps {
         asks,
@@ -94,7 +112,11 @@ fn play(asks: Asks, point: usize) -> Fate {
     let worker = worker.with("KUBECONFIG", kubeconfig);
     let first = worker.start(&["--pool", POOL, "--name", "ada"]);
     gate.aim(first.pid());
-    let is_done = || stage.state(&run).0 == "Completed" && stage.cluster.left_of(&run).is_empty();
+    if asks == Asks::Deletions {
+        stage.wait_for_pod(&run, &first);
+        stage.cancel(&run);
+    }
+    let is_done = || stage.state(&run).0 == end && stage.cluster.left_of(&run).is_empty();
     let fate = wait::until("it dies or finishes", BOUND, || {
         if let Some(at) = gate.died_at() {
             return Ok(Fate::Died(at));
@@ -108,7 +130,7 @@ fn play(asks: Asks, point: usize) -> Fate {
         first.finish();
         let second = worker.start(&["--pool", POOL, "--name", "ada"]);
         let (ended, message) = stage.wait_for_end(&run, &second);
-        assert_eq!(ended, "Completed", "killed {at}: {message}");
+        assert_eq!(ended, end, "killed {at}: {message}");
         let nothing_left = || stage.cluster.left_of(&run).is_empty();
         assert!(
             wait::holds(BOUND, nothing_left),
@@ -160,7 +182,11 @@ impl Rules for Steps {
             ("GET", ..) if !query.contains("worker.io%2Fjob") => return None,
             _ => format!("{method} {kind}"),
         };
-        let is_asked = (method == "GET") == (self.asks == Asks::Reads);
+        let is_asked = match self.asks {
+            Asks::Changes => method != "GET",
+            Asks::Reads => method == "GET",
+            Asks::Deletions => method == "DELETE",
+        };
         (is_asked && self.known.insert(name.clone())).then_some(name)
     }
 }
