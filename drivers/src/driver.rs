@@ -10,7 +10,7 @@ use worker_config::{DriverKind, policy::Policy};
 
 use crate::{
     examination::{Examination, Finding},
-    job::{Handle, Job, LogCursor, LogLine, Outcome, Owner, Phase, RunKey, StopRequest},
+    job::{Handle, Happening, Job, LogCursor, LogLine, Outcome, Owner, Phase, RunKey, StopRequest},
     plan::Plan,
 };
 
@@ -150,6 +150,8 @@ pub enum JobEvent {
         /// Its phase now.
         phase: Phase,
     },
+    /// Something happened to a job's infrastructure that says nothing about its phase. Told once, and again after a restart.
+    Happened(Box<Happening>),
     /// Everything that exists now. What a consumer knows and the snapshot lacks is gone.
     Snapshot(Vec<Owned>),
     /// Events may have been missed from here to the next snapshot.

@@ -128,6 +128,27 @@ pub enum Outcome {
     },
 }
 
+/// Something that happened to the infrastructure of a job, for whoever follows such things. How far the job has come is told apart from it, as a [`Phase`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Happening {
+    /// The attempt.
+    pub key: RunKey,
+    /// Names it, whoever tells it and how often.
+    pub id: Uuid,
+    /// What happened, in the words of the reference for this engine: `prefect.kubernetes.pod.running`.
+    pub name: String,
+    /// When.
+    pub occurred: Timestamp,
+    /// What it happened to, as labels: its `prefect.resource.id`, and what else there is to know of it.
+    pub resource: BTreeMap<String, String>,
+    /// What the worker's labels on the infrastructure say of the flow run, as far as the engine kept them: `prefect.io/flow-run-id` and its like.
+    pub labels: BTreeMap<String, String>,
+    /// The happening that it surely comes after.
+    pub follows: Option<Uuid>,
+    /// An earlier process may have told it, at this time at the earliest. None: it is new.
+    pub told_since: Option<Timestamp>,
+}
+
 /// A request to end a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopRequest {

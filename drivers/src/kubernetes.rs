@@ -36,6 +36,7 @@ pub use secret::{Credentials, Keep, SecretKey, SecretValues};
 
 mod act;
 mod connection;
+mod diagnosis;
 mod environment;
 mod error;
 mod examine;
@@ -47,6 +48,7 @@ mod names;
 mod options;
 mod plan;
 mod pod;
+mod pod_events;
 mod prepare;
 mod pull_image;
 mod reasons;
@@ -77,6 +79,8 @@ pub struct KubernetesOptions {
     pub access: Access,
     /// The namespaces to look for jobs in. Empty: all, where that is allowed, else those in which jobs are made.
     pub namespaces: Vec<String>,
+    /// Whether what happens to the pods of its jobs is told.
+    pub pod_events: bool,
 }
 
 /// The driver of Kubernetes Jobs.
@@ -116,6 +120,9 @@ struct Shared {
     tasks: Mutex<JoinSet<()>>,
 }
 
+/// What the reference's settings for its observer begin with (prefect-kubernetes 0.8.0).
+const OBSERVER: &str = "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_";
+
 /// Who we are in errors.
 const ENGINE: &str = "Kubernetes";
 
@@ -133,7 +140,9 @@ const NOTICES: usize = 1024;
 impl KubernetesOptions {
     /// The usual: what the reference's settings, and a `kubectl` with the same environment, would have.
     pub fn from_environment(default_image: String, environment: &BTreeMap<String, String>) -> Self {
-        let namespaces = environment.get("PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES");
+        let observer = |name: &str| environment.get(&format!("{OBSERVER}{name}"));
+        let is_on = |name: &str| !observer(name).is_some_and(|said| is_no(said));
+        let namespaces = observer("NAMESPACES");
         let namespaces = namespaces.into_iter().flat_map(|list| list.split(','));
         let namespaces = namespaces
             .map(|name| name.trim().trim_matches(['[', ']', '"', '\'']).to_owned())
@@ -146,6 +155,7 @@ impl KubernetesOptions {
             },
             access: Access::find(environment),
             namespaces: namespaces.collect(),
+            pod_events: is_on("ENABLED") && is_on("REPLICATE_POD_EVENTS"),
         }
     }
 }
@@ -409,6 +419,11 @@ impl Shared {
         lock(&self.tidy).remove(&key);
         lock(&self.locks).retain(|one, lock| *one != key || Arc::strong_count(lock) > 1);
     }
+}
+
+/// Whether a setting is turned off, in any of the words for that.
+fn is_no(said: &str) -> bool {
+    ["0", "false", "f", "no", "n", "off"].contains(&said.trim().to_lowercase().as_str())
 }
 
 /// Nothing panics while it holds one of our locks, and what they guard is whole between any two statements.

@@ -21,7 +21,7 @@ pub mod subprocess;
 pub use driver::{Driver, DriverError, Health, JobEvent, LogStream, Owned, Recovered, Submitted};
 pub use examination::{Examination, Finding, Verdict};
 pub use job::{
-    Environment, Handle, Intent, Job, LogCursor, LogLine, Outcome, OutputStream, Owner, Phase,
-    Program, RunKey, StopRequest,
+    Environment, Handle, Happening, Intent, Job, LogCursor, LogLine, Outcome, OutputStream, Owner,
+    Phase, Program, RunKey, StopRequest,
 };
 pub use plan::Plan;

@@ -323,6 +323,7 @@ impl Dispatcher {
                         .map(|id| Command::Observe(id, Observation::Absent)),
                 );
             }
+            JobEvent::Happened(happening) => commands.push(Command::Tell(happening)),
             JobEvent::WatchLost { reason: _ } => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Tells the server's event feed what this worker does: it has started, has submitted a flow run, has seen its job end, has stopped.
+//! Tells the server's event feed what this worker does: it has started, has submitted a flow run, has seen its job end, has stopped, and what its engine tells of infrastructure.
 //!
 //! Automations and the UI live on these events, flow runs do not: what cannot be told in time is counted and left out, and nothing waits
 //! for it but the very end of the worker. What an event says is decided in `events`, purely.
@@ -6,6 +6,7 @@
 mod events;
 
 use std::{
+    collections::HashSet,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,15 +19,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use worker_api::{Client, EventSink, types::Event};
+use worker_api::{Client, EVENTS_PAGE, EventSink, types::Event};
 use worker_config::DriverKind;
-use worker_drivers::{Handle, Outcome, docker};
+use worker_drivers::{Handle, Happening, Outcome, docker};
 
 pub(crate) use self::events::{About, Taken, Worker};
 use crate::{journal::Entry, patience::Patience, telemetry::chain};
 
-/// How many events may wait: a burst of starts, while the socket is opened anew.
-const QUEUE: usize = 1_024;
+/// How many events may wait: a burst of starts while the socket is opened anew, or what a new process finds of the jobs of the one before it.
+const QUEUE: usize = 8_192;
 
 /// How many are sent before the server is asked whether it has them.
 const BATCH: usize = 200;
@@ -46,6 +47,8 @@ pub(crate) struct Emitter {
 #[derive(Debug)]
 pub(crate) enum Item {
     Event(Box<Event>),
+    /// An event that the server may have had from an earlier process, at this time at the earliest.
+    Again(Box<Event>, Timestamp),
     Flush(oneshot::Sender<()>),
 }
 
@@ -128,6 +131,16 @@ impl Emitter {
         }
     }
 
+    /// Something happened to the infrastructure of a flow run.
+    pub(crate) fn happened(&self, happening: Happening) {
+        let since = happening.told_since;
+        let event = Box::new(self.worker.happened(happening));
+        self.enqueue(match since {
+            Some(since) => Item::Again(event, since),
+            None => Item::Event(event),
+        });
+    }
+
     /// A pull step was taken, well or not, for a flow run. Blocks and variables in it are as they were written.
     pub(crate) fn pulled(&self, flow_run: Uuid, deployment: Uuid, step: &Taken<'_>) {
         self.emit(events::pulled(flow_run, deployment, step, Timestamp::now()));
@@ -153,11 +166,11 @@ impl Emitter {
     }
 
     fn emit(&self, event: Event) {
-        if self
-            .items_tx
-            .try_send(Item::Event(Box::new(event)))
-            .is_err()
-        {
+        self.enqueue(Item::Event(Box::new(event)));
+    }
+
+    fn enqueue(&self, item: Item) {
+        if self.items_tx.try_send(item).is_err() {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             tracing::debug!(dropped, "an event was left out: too many wait");
         }
@@ -197,13 +210,19 @@ pub(crate) async fn ship(client: Client, websockets: bool, mut items_rx: mpsc::R
             taken = items_rx.recv_many(&mut items, BATCH) => if taken == 0 { return socket.close().await },
             () = socket.lost() => continue,
         }
-        let (mut batch, mut waiting) = (Vec::new(), Vec::new());
+        let (mut batch, mut again, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
         for item in items.drain(..) {
             match item {
                 Item::Event(event) => batch.push(*event),
+                Item::Again(event, since) => {
+                    again.push((event.id, since));
+                    batch.push(*event);
+                }
                 Item::Flush(done_tx) => waiting.push(done_tx),
             }
         }
+        let told = find_told(&client, &again).await;
+        batch.retain(|event| !told.contains(&event.id));
         if !batch.is_empty() {
             deliver(&client, &mut socket, &batch).await;
         }
@@ -212,6 +231,35 @@ pub(crate) async fn ship(client: Client, websockets: bool, mut items_rx: mpsc::R
             done_tx.send(()).ok();
         }
     }
+}
+
+/// Those of these events that the server has. It stores none twice, but half an hour later its automations act on one anew (3.8.8). Where it cannot
+/// be asked, an event is better told twice than not at all.
+async fn find_told(client: &Client, again: &[(Uuid, Timestamp)]) -> HashSet<Uuid> {
+    let mut told = HashSet::new();
+    let mut patience = Patience::new();
+    let mut tries = TRIES;
+    let mut open: Vec<_> = again.chunks(EVENTS_PAGE).collect();
+    while let Some(some) = open.last() {
+        let ids: Vec<Uuid> = some.iter().map(|(id, _)| *id).collect();
+        let since = some.iter().map(|(_, since)| *since).min();
+        let since = since.unwrap_or(Timestamp::UNIX_EPOCH);
+        match client.find_events(&ids, since).await {
+            Ok(found) => {
+                told.extend(found);
+                open.pop();
+            }
+            Err(error) => {
+                tracing::debug!(error = %chain(&error), "cannot see which events were told");
+                tries -= 1;
+                if tries == 0 || !error.is_transient() {
+                    break;
+                }
+                patience.wait().await;
+            }
+        }
+    }
+    told
 }
 
 async fn deliver(client: &Client, socket: &mut Socket, events: &[Event]) {

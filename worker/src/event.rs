@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use worker_api::types::{FlowRunId, ScheduledFlowRun};
-use worker_drivers::{Health, JobEvent, RunKey};
+use worker_drivers::{Happening, Health, JobEvent, RunKey};
 
 use crate::{disk::Space, dispatcher::Limits, journal::Entry};
 
@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Observe(FlowRunId, Observation),
     /// Tell a life to end its job.
     Order(FlowRunId, Order),
+    /// Tell whoever follows events what happened to a job's infrastructure.
+    Tell(Box<Happening>),
     /// Tell the operator.
     Warn(String),
     /// Ask the server which of these are to be cancelled.

@@ -184,6 +184,7 @@ impl Loop {
                     reins.order(order);
                 }
             }
+            Command::Tell(happening) => self.services.emitter.happened(*happening),
             Command::Warn(what) => tracing::warn!("{what}"),
             Command::LookForCancelled(ours) => {
                 // The asker waits for exactly one answer to its question, so there is room for it.

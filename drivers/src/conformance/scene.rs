@@ -162,7 +162,7 @@ impl<'a> Scene<'a> {
                     .map(|owned| (owned.handle.key, owned.phase.clone()))
                     .collect();
             }
-            JobEvent::WatchLost { .. } => {}
+            JobEvent::Happened(_) | JobEvent::WatchLost { .. } => {}
         }
         event
     }

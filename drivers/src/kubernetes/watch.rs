@@ -24,6 +24,7 @@ use super::{
     error, lock,
     plan::{OWNER_LABEL, owner_value},
     pod::PodSeen,
+    pod_events::{Sighting, Told},
     sight::Refusal,
     state::{JobSeen, key_of},
     stop,
@@ -95,6 +96,7 @@ pub(super) fn events(shared: Arc<Shared>, owner: &Owner) -> BoxStream<'static, J
         places_rx: shared.places.subscribe(),
         shared,
         store: Store::default(),
+        pods_told: Told::default(),
         heard: SelectAll::new(),
         scopes: Vec::new(),
         next_scope: 0,
@@ -118,11 +120,12 @@ struct Events {
     selector: String,
     places_rx: watch_channel::Receiver<u64>,
     store: Store,
+    pods_told: Told,
     heard: SelectAll<BoxStream<'static, (u64, Heard)>>,
     scopes: Vec<Scope>,
     next_scope: u64,
     queue: VecDeque<JobEvent>,
-    /// Ends of jobs that were gone before there was a snapshot. It has them no more, and nothing is told before it.
+    /// Ends of jobs that were gone before there was a snapshot, and what happened to pods: it has them not, and nothing is told before it.
     early: Vec<JobEvent>,
     /// Whether events may have been missed since the last snapshot.
     is_lost: bool,
@@ -181,9 +184,9 @@ impl Scope {
         self.jobs.is_done && self.pods.is_done && self.again_at.is_none()
     }
 
-    fn has(&self, cluster: &Cluster, namespace: &str) -> bool {
+    fn has(&self, cluster: &str, namespace: &str) -> bool {
         let here = self.namespace.as_deref();
-        cluster.id == self.cluster.id && here.is_none_or(|here| here == namespace)
+        cluster == self.cluster.id && here.is_none_or(|here| here == namespace)
     }
 }
 
@@ -349,7 +352,9 @@ impl Events {
             Event::InitDone => {
                 scope.jobs.is_done = true;
                 let fresh = std::mem::take(&mut scope.jobs.fresh);
-                let here = self.store.jobs_in(|cluster, name| scope.has(cluster, name));
+                let here = self
+                    .store
+                    .jobs_in(|cluster, name| scope.has(&cluster.id, name));
                 for (uid, key) in here {
                     if !fresh.contains(&uid) {
                         self.store.job_gone(&uid, key);
@@ -360,7 +365,30 @@ impl Events {
         }
     }
 
+    /// Tells what is new about a pod beyond what it means for its job.
+    fn tell_of_pod(&mut self, index: usize, event: &Event<Pod>) {
+        let (pod, sighting) = match event {
+            Event::InitApply(pod) => (pod, Sighting::Listed),
+            Event::Apply(pod) => (pod, Sighting::Watched),
+            Event::Delete(pod) => (pod, Sighting::Deleted),
+            Event::Init | Event::InitDone => return,
+        };
+        let cluster = &self.scopes[index].cluster.id;
+        let now = Timestamp::now();
+        if let Some(happening) = self.pods_told.hear(cluster, pod, sighting, now) {
+            let event = JobEvent::Happened(Box::new(happening));
+            if self.has_begun {
+                self.queue.push_back(event);
+            } else {
+                self.early.push(event);
+            }
+        }
+    }
+
     fn take_pod(&mut self, index: usize, event: Event<Pod>) {
+        if self.shared.options.pod_events {
+            self.tell_of_pod(index, &event);
+        }
         let scope = &mut self.scopes[index];
         match event {
             Event::Init => scope.pods = Listing::default(),
@@ -387,7 +415,11 @@ impl Events {
             Event::InitDone => {
                 scope.pods.is_done = true;
                 let fresh = std::mem::take(&mut scope.pods.fresh);
-                let here = self.store.pods_in(|cluster, name| scope.has(cluster, name));
+                self.pods_told
+                    .keep(&fresh, |cluster, name| scope.has(cluster, name));
+                let here = self
+                    .store
+                    .pods_in(|cluster, name| scope.has(&cluster.id, name));
                 for (job, uid, key) in here {
                     if !fresh.contains(&uid) {
                         self.store.pod_gone(&job, &uid, key);

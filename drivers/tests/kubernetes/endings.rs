@@ -48,6 +48,7 @@ async fn ended(events: &mut BoxStream<'static, JobEvent>, key: RunKey) -> (Outco
                     let phases = owned.into_iter();
                     phases.map(|one| (one.handle.key, one.phase)).collect()
                 }
+                JobEvent::Happened(_) => Vec::new(),
                 JobEvent::WatchLost { reason } => panic!("the watch was lost: {reason}"),
             };
             for (_, phase) in phases.into_iter().filter(|(one, _)| *one == key) {
@@ -201,6 +202,7 @@ async fn a_job_that_waits_for_a_node_says_so_and_can_be_stopped() {
             let phases = match events.next().await.expect("events never end") {
                 JobEvent::Changed { phase, .. } => vec![phase],
                 JobEvent::Snapshot(owned) => owned.into_iter().map(|one| one.phase).collect(),
+                JobEvent::Happened(_) => Vec::new(),
                 JobEvent::WatchLost { reason } => panic!("the watch was lost: {reason}"),
             };
             for phase in phases {

@@ -102,6 +102,7 @@ impl KubernetesSubject {
             },
             access: Access::Kubeconfig(vec![self.path()]),
             namespaces: Vec::new(),
+            pod_events: true,
         }
     }
 

@@ -24,7 +24,7 @@ pub use client::{Client, ClientBuildError, ClientOptions};
 pub use collector::{Collector, CollectorError};
 pub use error::{ApiError, Credential};
 pub use retry::RetryPolicy;
-pub use socket::{EventSink, EventStream, SocketError};
+pub use socket::{EVENTS_PAGE, EventSink, EventStream, SocketError};
 
 /// The release of the reference whose behaviour this one has, as it is told to servers and written on infrastructure.
 pub const REFERENCE_VERSION: &str = "3.8.8";

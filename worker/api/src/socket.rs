@@ -26,7 +26,7 @@ use tokio_tungstenite::{
     },
 };
 
-pub use self::events::{EventSink, EventStream};
+pub use self::events::{EVENTS_PAGE, EventSink, EventStream};
 use worker_config::Secret;
 
 use crate::{ApiError, Client, request::Call};

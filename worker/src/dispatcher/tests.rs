@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::json;
-use worker_drivers::{Handle, Outcome, Owned, Phase};
+use worker_drivers::{Handle, Happening, Outcome, Owned, Phase};
 
 use super::*;
 
@@ -291,6 +291,31 @@ fn a_snapshot_tells_started_lives_that_their_job_is_absent() {
 }
 
 #[test]
+fn what_happens_to_infrastructure_is_passed_on_and_says_nothing_to_lives() {
+    let now = Instant::now();
+    let mut dispatcher = reached(limits());
+    dispatcher.handle(polled(&[1]), now);
+    for key in [key(1), key(2)] {
+        let happening = Happening {
+            key,
+            id: uuid::Uuid::nil(),
+            name: "prefect.kubernetes.pod.running".to_owned(),
+            occurred: jiff::Timestamp::UNIX_EPOCH,
+            resource: std::collections::BTreeMap::new(),
+            labels: std::collections::BTreeMap::new(),
+            follows: None,
+            told_since: None,
+        };
+        let event = Event::Job(JobEvent::Happened(Box::new(happening.clone())));
+        let commands = dispatcher.handle(event, now);
+        assert!(
+            matches!(&commands[..], [Command::Tell(told)] if **told == happening),
+            "{commands:?}"
+        );
+    }
+}
+
+#[test]
 fn run_once_is_done_when_the_work_of_its_one_poll_is() {
     let now = Instant::now();
     let mut dispatcher = reached(Limits {
@@ -350,7 +375,10 @@ proptest! {
                 match command {
                     Command::Start { scheduled, .. } => prop_assert!(held.insert(scheduled.flow_run.id)),
                     Command::Observe(run, _) | Command::Order(run, _) => prop_assert!(held.contains(&run)),
-                    Command::Resume(_) | Command::LookForCancelled(_) | Command::Warn(_) => {}
+                    Command::Resume(_)
+                    | Command::LookForCancelled(_)
+                    | Command::Tell(_)
+                    | Command::Warn(_) => {}
                 }
             }
             prop_assert_eq!(dispatcher.load().lives, held.len());

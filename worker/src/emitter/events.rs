@@ -1,6 +1,6 @@
 //! What the events of a worker say, in the shape the reference gives them (`BaseWorker`, 3.8.8). Pure.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Display};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use worker_config::{
     DriverKind,
     slug::{self, slug},
 };
-use worker_drivers::Outcome;
+use worker_drivers::{Happening, Outcome};
 
 /// Who speaks.
 #[derive(Clone, Debug)]
@@ -151,6 +151,46 @@ impl Worker {
         self.event(name, about.related.clone(), now)
     }
 
+    /// What an engine told of infrastructure, with what its labels say that it has to do with, in the order of the reference's observer
+    /// (prefect-kubernetes 0.8.0). Tags are not among them.
+    pub(super) fn happened(&self, happening: Happening) -> Event {
+        let Happening {
+            key: _,
+            id,
+            name,
+            occurred,
+            resource,
+            labels: said,
+            follows,
+            told_since: _,
+        } = happening;
+        let label = |label: &str| said.get(&format!("prefect.io/{label}"));
+        let related = ["flow-run", "deployment", "flow", "work-pool"];
+        let related = related.into_iter().filter_map(|kind| {
+            let id = label(&format!("{kind}-id"))?;
+            let name = label(&format!("{kind}-name")).map(String::as_str);
+            Some(thing(kind, id, name))
+        });
+        let worker = label("worker-name").map(|name| {
+            let named = Self {
+                name: name.clone(),
+                ..self.clone()
+            };
+            let mut worker = named.resource();
+            worker.insert("prefect.resource.role".to_owned(), "worker".to_owned());
+            worker
+        });
+        Event {
+            id,
+            occurred,
+            name,
+            resource,
+            related: related.chain(worker).collect(),
+            payload: Map::new(),
+            follows,
+        }
+    }
+
     fn event(&self, name: &str, related: Vec<Resource>, now: Timestamp) -> Event {
         event(name, self.resource(), related, now)
     }
@@ -262,7 +302,7 @@ fn event(name: &str, resource: Resource, related: Vec<Resource>, now: Timestamp)
 }
 
 /// A related thing, with its kind as its role.
-fn thing(kind: &str, id: Uuid, name: Option<&str>) -> Resource {
+fn thing(kind: &str, id: impl Display, name: Option<&str>) -> Resource {
     let mut resource = labels([
         ("prefect.resource.id", format!("prefect.{kind}.{id}")),
         ("prefect.resource.role", kind.to_owned()),

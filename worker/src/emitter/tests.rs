@@ -83,3 +83,53 @@ async fn events_that_nobody_takes_are_counted_and_hold_up_nobody() {
     assert_eq!(emitter.dropped.load(Ordering::Relaxed), 3);
     drop(items_rx);
 }
+
+#[tokio::test]
+async fn what_an_earlier_process_told_is_not_told_again() {
+    let server = server().await;
+    let client = client(&server);
+    let made = Timestamp::now() - Duration::from_mins(1);
+    let happening = |number: u128| Happening {
+        key: worker_drivers::RunKey {
+            flow_run: Uuid::nil(),
+            attempt: 1,
+        },
+        id: Uuid::from_u128(number),
+        name: "prefect.kubernetes.pod.running".to_owned(),
+        occurred: made,
+        resource: [("prefect.resource.id".to_owned(), number.to_string())].into(),
+        labels: [("prefect.io/work-pool-id".to_owned(), "p".to_owned())].into(),
+        follows: None,
+        told_since: Some(made),
+    };
+    // More than the server is asked about at once.
+    let known = 2 * EVENTS_PAGE as u128;
+    let told: Vec<Event> = (0..known)
+        .map(|number| worker().happened(happening(number)))
+        .collect();
+    client.post_events(&told).await.expect("it takes them");
+    let again: Vec<(Uuid, Timestamp)> = (0..known + 3)
+        .map(|number| (Uuid::from_u128(number), made))
+        .collect();
+    let found = find_told(&client, &again).await;
+    assert_eq!(found, told.iter().map(|event| event.id).collect());
+    let filter = EventFilter {
+        names: vec!["again".to_owned()],
+        resource: "prefect.work-pool.p".to_owned(),
+        since: made,
+    };
+    let mut feed = client.subscribe(&filter).await.expect("it listens");
+    let (emitter, items_rx) = Emitter::new(worker());
+    let shipping = task::spawn("events", ship(client.clone(), false, items_rx));
+    for number in [0, known] {
+        let name = "again".to_owned();
+        emitter.happened(Happening {
+            name,
+            ..happening(number)
+        });
+    }
+    let event = tokio::time::timeout(LIMIT, feed.next()).await;
+    let event = event.expect("in time").expect("the socket lives");
+    assert_eq!(event.id, Uuid::from_u128(known));
+    drop((emitter, shipping));
+}

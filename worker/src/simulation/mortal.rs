@@ -65,6 +65,9 @@ impl Driver for MortalDriver {
             async move {
                 let label = match &event {
                     JobEvent::Changed { key, phase } => format!("event {key} {phase:?}"),
+                    JobEvent::Happened(happening) => {
+                        format!("happening {} {}", happening.key, happening.name)
+                    }
                     JobEvent::Snapshot(_) => "snapshot".to_owned(),
                     JobEvent::WatchLost { .. } => "watch lost".to_owned(),
                 };

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -27,6 +28,15 @@ pub struct EventStream {
     told: VecDeque<Uuid>,
 }
 
+/// Some of the events that the server has.
+#[derive(Debug, Deserialize)]
+struct Page {
+    events: Vec<ReceivedEvent>,
+}
+
+/// How many events the server looks for at once (3.8.8).
+pub const EVENTS_PAGE: usize = 50;
+
 /// How many events are remembered: more than the server sends from its store at a time would take (1,000, 3.8.8).
 const REMEMBERED: usize = 1_024;
 
@@ -39,6 +49,17 @@ impl Client {
     /// Tells events without a socket. `POST /events`: 204.
     pub async fn post_events(&self, events: &[Event]) -> Result<(), ApiError> {
         self.execute(Call::post(&["events"]).json(&events)).await
+    }
+
+    /// Those of these events, at most [`EVENTS_PAGE`], that the server has. None of them may have happened before. `POST /events/filter`.
+    pub async fn find_events(&self, ids: &[Uuid], since: Timestamp) -> Result<Vec<Uuid>, ApiError> {
+        let query = json!({
+            "filter": {"id": {"id": ids}, "occurred": {"since": since}},
+            "limit": EVENTS_PAGE,
+        });
+        let call = Call::post(&["events", "filter"]).json(&query);
+        let page: Page = self.fetch(call).await?;
+        Ok(page.events.into_iter().map(|event| event.id).collect())
     }
 
     /// Opens the socket that events are told on, `/events/in`. Cloud knows a client by its headers, a server by its first frame.

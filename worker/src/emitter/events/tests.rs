@@ -233,3 +233,69 @@ fn a_container_is_told_with_its_worker_and_a_signal_as_its_engine_says_it() {
     assert_eq!(status_code("docker", &killed).as_deref(), Some("137"));
     assert_eq!(status_code("process", &killed).as_deref(), Some("-9"));
 }
+
+#[test]
+fn what_happened_to_infrastructure_comes_with_what_its_labels_say() {
+    let labels = [
+        ("flow-run-id", FLOW_RUN),
+        ("flow-run-name", "wise-chicken"),
+        ("flow-id", FLOW),
+        ("flow-name", "hello"),
+        ("work-pool-id", POOL),
+        ("work-pool-name", "spec-proc"),
+        ("worker-name", "Spec_w1"),
+    ];
+    let labels = labels.map(|(label, value)| (format!("prefect.io/{label}"), value.to_owned()));
+    let happening = Happening {
+        key: worker_drivers::RunKey {
+            flow_run: FLOW_RUN.parse().unwrap(),
+            attempt: 1,
+        },
+        id: Uuid::max(),
+        name: "prefect.kubernetes.pod.running".to_owned(),
+        occurred: Timestamp::UNIX_EPOCH,
+        resource: [("prefect.resource.id".to_owned(), "pod".to_owned())].into(),
+        labels: labels.into(),
+        follows: Some(Uuid::nil()),
+        told_since: None,
+    };
+    let worker = Worker {
+        kind: "kubernetes".to_owned(),
+        ..worker()
+    };
+    let mut deployed = happening.clone();
+    let event = worker.happened(happening);
+    assert_eq!(event.id, Uuid::max());
+    assert_eq!(event.occurred, Timestamp::UNIX_EPOCH);
+    assert_eq!(event.name, "prefect.kubernetes.pod.running");
+    assert_eq!(event.follows, Some(Uuid::nil()));
+    let one = |kind: &str, id: &str, name: &str| {
+        json!({
+            "prefect.resource.id": format!("prefect.{kind}.{id}"),
+            "prefect.resource.role": kind,
+            "prefect.resource.name": name,
+        })
+    };
+    let spoke = json!({
+        "prefect.resource.id": "prefect.worker.kubernetes.spec-w1",
+        "prefect.resource.role": "worker",
+        "prefect.resource.name": "Spec_w1",
+        "prefect.worker-type": "kubernetes",
+        "prefect.version": "3.8.8",
+    });
+    let expected = [
+        one("flow-run", FLOW_RUN, "wise-chicken"),
+        one("flow", FLOW, "hello"),
+        one("work-pool", POOL, "spec-proc"),
+        spoke,
+    ];
+    assert_eq!(related(&event), json!(expected));
+    let labels = &mut deployed.labels;
+    labels.insert("prefect.io/deployment-id".to_owned(), DEPLOYMENT.to_owned());
+    labels.insert("prefect.io/deployment-name".to_owned(), "daily".to_owned());
+    let second = &worker.happened(deployed).related[1];
+    assert_eq!(
+        serde_json::to_value(second).unwrap(),
+        one("deployment", DEPLOYMENT, "daily")
+    );
+}
