@@ -8,13 +8,12 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tokio::{
-    sync::{Semaphore, broadcast, watch as watch_channel},
+    sync::{Semaphore, watch as watch_channel},
     task::JoinSet,
 };
 
@@ -23,9 +22,11 @@ use worker_config::{DriverKind, policy::Policy};
 use crate::{
     driver::{Driver, DriverError, Health, JobEvent, LogStream, Owned, Recovered, Submitted},
     examination::{Examination, Finding},
-    job::{Handle, Job, LogCursor, Outcome, Owner, Phase, RunKey, StopRequest},
+    job::{Handle, Job, LogCursor, Outcome, Owner, RunKey, StopRequest},
     plan::Plan as AnyPlan,
 };
+
+use view::Views;
 
 pub use connection::Access;
 pub use options::{ClusterConfig, Options};
@@ -57,6 +58,7 @@ mod sight;
 mod state;
 mod stop;
 mod store;
+mod view;
 mod watch;
 
 /// What a worker's jobs have in common.
@@ -97,16 +99,18 @@ struct Shared {
     /// Counts changes of where there is something to watch.
     places: watch_channel::Sender<u64>,
     health: watch_channel::Sender<Health>,
-    /// The attempts of which something is new.
-    notices: broadcast::Sender<RunKey>,
+    /// Who waits for news of which attempt.
+    notices: Mutex<HashMap<RunKey, watch_channel::Sender<()>>>,
+    /// What event streams see.
+    views: Views,
     /// Who makes a Job holds one.
     creating: Semaphore,
+    /// Who has the cluster look for the pods of a job holds one.
+    listing: Semaphore,
     /// Held while a Job of an attempt is made or removed.
     locks: Mutex<HashMap<RunKey, Arc<tokio::sync::Mutex<()>>>>,
     known: Mutex<HashMap<RunKey, Handle>>,
     stops: Mutex<HashMap<RunKey, stop::Stopping>>,
-    /// Attempts that have not begun, as the watch will tell when they do: nobody need ask. None: there is no watch, or it is behind.
-    waiting: Mutex<Option<HashSet<RunKey>>>,
     /// How jobs ended that the cluster does not have any more.
     ends: Mutex<HashMap<RunKey, Outcome>>,
     tails: Mutex<HashMap<RunKey, Arc<logs::Tail>>>,
@@ -132,8 +136,8 @@ const HANDLE_VERSION: u16 = 1;
 /// How many Jobs are made at the same time. An API server on a small machine takes about so many before it makes others wait.
 const CREATING: usize = 16;
 
-/// Notices that may wait for a slow reader of output. Who misses one looks again by itself after some seconds.
-const NOTICES: usize = 1024;
+/// How many lists of pods are asked for at the same time: for each, an API server goes through all there are.
+const LISTING: usize = 4;
 
 // === impl KubernetesOptions ===
 
@@ -174,12 +178,13 @@ impl KubernetesDriver {
             clusters: Mutex::new(vec![Arc::new(home)]),
             places: watch_channel::Sender::new(0),
             health: watch_channel::Sender::new(Health::Up),
-            notices: broadcast::Sender::new(NOTICES),
+            notices: Mutex::default(),
             creating: Semaphore::new(CREATING),
             locks: Mutex::default(),
             known: Mutex::default(),
             stops: Mutex::default(),
-            waiting: Mutex::default(),
+            views: Views::default(),
+            listing: Semaphore::new(LISTING),
             ends: Mutex::default(),
             tails: Mutex::default(),
             tidy: Mutex::default(),
@@ -351,50 +356,20 @@ impl Shared {
         of_key.lock_owned().await
     }
 
-    /// Remembers what an attempt is at, for as long as a watch tells.
-    fn saw(&self, key: RunKey, phase: &Phase) {
-        let mut waiting = lock(&self.waiting);
-        let Some(waiting) = waiting.as_mut() else {
-            return;
-        };
-        match phase {
-            Phase::Pending(_) => drop(waiting.insert(key)),
-            Phase::Running | Phase::Exited(_) => drop(waiting.remove(&key)),
+    /// Tells of it when something has happened to an attempt.
+    fn notices_of(&self, key: RunKey) -> watch_channel::Receiver<()> {
+        lock(&self.notices).entry(key).or_default().subscribe()
+    }
+
+    /// Something has happened to an attempt.
+    fn notify(&self, key: RunKey) {
+        let mut notices = lock(&self.notices);
+        if let Some(notice_tx) = notices.get(&key)
+            && notice_tx.send(()).is_err()
+        {
+            // Nobody waits for it.
+            notices.remove(&key);
         }
-    }
-
-    /// Whoever wants to know what an attempt is at has to ask.
-    fn saw_no_more(&self, key: RunKey) {
-        if let Some(waiting) = lock(&self.waiting).as_mut() {
-            waiting.remove(&key);
-        }
-    }
-
-    /// Whether a watch will tell when an attempt begins.
-    fn waits(&self, key: RunKey) -> bool {
-        let waiting = lock(&self.waiting);
-        waiting
-            .as_ref()
-            .is_some_and(|waiting| waiting.contains(&key))
-    }
-
-    /// Waits until something has happened to an attempt, or so long.
-    async fn hear_of(
-        &self,
-        notices_rx: &mut broadcast::Receiver<RunKey>,
-        key: RunKey,
-        limit: Duration,
-    ) {
-        let news = async {
-            loop {
-                match notices_rx.recv().await {
-                    Ok(told) if told == key => return,
-                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
-                }
-            }
-        };
-        drop(tokio::time::timeout(limit, news).await);
     }
 
     /// Why we end a job, if we do.
@@ -413,7 +388,9 @@ impl Shared {
     fn forget(&self, key: RunKey) {
         lock(&self.known).remove(&key);
         lock(&self.stops).remove(&key);
-        self.saw_no_more(key);
+        self.views.expect_no_more(key);
+        // Who still waits for news goes on to.
+        lock(&self.notices).retain(|_, notice_tx| notice_tx.receiver_count() > 0);
         lock(&self.ends).remove(&key);
         lock(&self.tails).remove(&key);
         lock(&self.tidy).remove(&key);

@@ -21,6 +21,7 @@ use super::{
     pod::PodSeen,
     sight::Refusal,
     state::{self, EndedByUs, JobSeen},
+    view::Glance,
 };
 use crate::{
     driver::{DriverError, Owned, Recovered, Submitted},
@@ -44,6 +45,9 @@ const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::
 
 /// The same where a watch would tell.
 const UNHEARD: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(5));
+
+/// How long to wait for a snapshot before the cluster is asked about one attempt.
+const SETTLED_LIMIT: Duration = Duration::from_secs(5);
 
 /// The grace of what is removed without being asked to end.
 const NO_GRACE: Duration = Duration::from_secs(1);
@@ -96,8 +100,25 @@ impl Place {
         Ok(job.filter(|job| job.uid == self.uid && job.key == key))
     }
 
-    /// Its pods.
-    pub(super) async fn look_at_pods(&self, key: RunKey) -> Result<Vec<PodSeen>, DriverError> {
+    /// Its pods, as they were seen last if they were.
+    pub(super) async fn pods_of(
+        &self,
+        shared: &Shared,
+        key: RunKey,
+    ) -> Result<Vec<PodSeen>, DriverError> {
+        match shared.views.glance(key) {
+            Glance::Seen(job, pods) if job.uid == self.uid => Ok(pods),
+            _ => self.look_at_pods(shared, key).await,
+        }
+    }
+
+    /// Its pods, as the cluster says now.
+    pub(super) async fn look_at_pods(
+        &self,
+        shared: &Shared,
+        key: RunKey,
+    ) -> Result<Vec<PodSeen>, DriverError> {
+        let _turn = shared.listing.acquire().await;
         let selector = format!("{JOB_LABEL}={key}");
         let pods = list(&self.pods(), &selector).await?;
         let seen = pods.iter().filter_map(PodSeen::of);
@@ -150,11 +171,10 @@ async fn make_once(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverErro
     if plan.secret.is_some() {
         keep::keep(&cluster, plan).await?;
     }
-    // Before it is there: nothing that the watch tells of it may come first.
-    shared.saw(plan.key, &Phase::Pending(None));
+    shared.views.expect(plan.key);
     let created = create_job(&cluster, plan).await;
     if created.is_err() {
-        shared.saw_no_more(plan.key);
+        shared.views.expect_no_more(plan.key);
     }
     let what = || format!("the job '{}' in namespace '{}'", plan.name, plan.namespace);
     let (job, is_new) = match created {
@@ -225,16 +245,36 @@ pub(super) async fn recover(shared: &Shared, handle: &Handle) -> Result<Recovere
     if place.cluster.sight().learn(&place.namespace) {
         shared.places.send_modify(|count| *count += 1);
     }
-    let Some(job) = place.look(handle.key).await? else {
-        return Ok(end_of_gone(shared, handle.key).map_or(Recovered::Missing, Recovered::Exited));
+    let (job, pods) = match settled(shared, handle.key).await {
+        Glance::Expected => return Ok(Recovered::Running),
+        Glance::Seen(job, pods) if job.uid == place.uid => (*job, pods),
+        _ => {
+            let Some(job) = place.look(handle.key).await? else {
+                let end = end_of_gone(shared, handle.key);
+                return Ok(end.map_or(Recovered::Missing, Recovered::Exited));
+            };
+            (job, place.look_at_pods(shared, handle.key).await?)
+        }
     };
     lock(&shared.known).insert(handle.key, handle.clone());
-    let pods = place.look_at_pods(handle.key).await?;
     let by_us = shared.ended_by_us(handle.key);
     Ok(match state::phase(&job, &pods, by_us.as_ref()) {
         Phase::Exited(outcome) => Recovered::Exited(outcome),
         Phase::Pending(_) | Phase::Running => Recovered::Running,
     })
+}
+
+/// What is seen of an attempt, once all is that there is; what there is to know soon, if that takes long. A worker that comes back asks for all its jobs at
+/// once, and a cluster is not to go through all pods for each.
+async fn settled(shared: &Shared, key: RunKey) -> Glance {
+    let until = Instant::now() + SETTLED_LIMIT;
+    loop {
+        let glance = shared.views.glance(key);
+        if !matches!(glance, Glance::Behind) || Instant::now() > until {
+            return glance;
+        }
+        tokio::time::sleep(LOOK_AGAIN.0).await;
+    }
 }
 
 /// How a job ended that the cluster does not have any more, if we know: we saw it go, or it was we who ended it.
@@ -321,13 +361,13 @@ async fn remove(shared: &Shared, place: &Place, key: RunKey) -> Result<(), Drive
     if job.is_kept && has_ended(shared, place, job).await? && let_go(shared, place).await {
         return Ok(());
     }
-    let mut notices_rx = shared.notices.subscribe();
+    let mut notices_rx = shared.notices_of(key);
     delete(shared, place, key, NO_GRACE).await?;
     let begun = Instant::now();
     let (mut wait, longest) = UNHEARD;
     loop {
         // The watch tells when it is gone.
-        shared.hear_of(&mut notices_rx, key, wait).await;
+        drop(tokio::time::timeout(wait, notices_rx.changed()).await);
         wait = longest.min(wait * 2);
         if place.look(key).await?.is_none() {
             return Ok(());
@@ -343,7 +383,7 @@ async fn remove(shared: &Shared, place: &Place, key: RunKey) -> Result<(), Drive
 
 /// Whether a Job has ended. Its pod has before it, so that the cluster may still have to notice.
 async fn has_ended(shared: &Shared, place: &Place, mut job: JobSeen) -> Result<bool, DriverError> {
-    let pods = place.look_at_pods(job.key).await?;
+    let pods = place.pods_of(shared, job.key).await?;
     let by_us = shared.ended_by_us(job.key);
     let phase = state::phase(&job, &pods, by_us.as_ref());
     let begun = Instant::now();
@@ -391,7 +431,7 @@ pub(super) async fn delete(
     key: RunKey,
     grace: Duration,
 ) -> Result<(), DriverError> {
-    let pods = place.look_at_pods(key).await?;
+    let pods = place.pods_of(shared, key).await?;
     let parameters = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Foreground),
         ..DeleteParams::default()

@@ -13,12 +13,12 @@ use futures::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::LogParams};
-use tokio::sync::{broadcast, oneshot, watch as watch_channel};
+use tokio::sync::{oneshot, watch as watch_channel};
 
-use super::{Shared, act::Place, error, lock, log_text::LogText, pod::PodSeen};
+use super::{Shared, act::Place, error, lock, log_text::LogText, pod::PodSeen, view::Glance};
 use crate::{
     driver::{DriverError, LogStream},
-    job::{Handle, LogCursor, LogLine, OutputStream, RunKey},
+    job::{Handle, LogCursor, LogLine, OutputStream},
 };
 
 /// How far before the cursor a reading begins. Entries of one moment count from the first of them.
@@ -48,7 +48,7 @@ struct Follower {
     shared: Arc<Shared>,
     handle: Handle,
     cursor: LogCursor,
-    notices_rx: broadcast::Receiver<RunKey>,
+    notices_rx: watch_channel::Receiver<()>,
     /// Begin so many lines before the end of a pod's log. None: at the cursor.
     tail: Option<i64>,
     /// Told once, when something can be read.
@@ -58,8 +58,6 @@ struct Follower {
     text: LogText,
     /// The pods that were read to their ends.
     read: HashSet<String>,
-    /// The pods as they are now, where somebody has just looked.
-    seen: Option<Vec<PodSeen>>,
     has_ended: bool,
     /// Whether it was said that the cluster does not answer: once is enough.
     complained: bool,
@@ -128,7 +126,7 @@ pub(super) async fn keep(shared: &Arc<Shared>, handle: &Handle, limit: Duration)
 impl Follower {
     fn new(shared: Arc<Shared>, handle: &Handle, cursor: LogCursor) -> Self {
         Self {
-            notices_rx: shared.notices.subscribe(),
+            notices_rx: shared.notices_of(handle.key),
             shared,
             handle: handle.clone(),
             cursor,
@@ -137,7 +135,6 @@ impl Follower {
             reading: None,
             text: LogText::default(),
             read: HashSet::new(),
-            seen: None,
             has_ended: false,
             complained: false,
             wait: RETRY.0,
@@ -188,13 +185,11 @@ impl Follower {
             self.reading = Some((pod, reader));
             return Ok(());
         }
-        let place = self.place()?;
-        let pods = place.look_at_pods(self.handle.key).await?;
+        let pods = self.place()?.pods_of(&self.shared, self.handle.key).await?;
         let now = pods.iter().find(|one| one.uid == pod.uid);
         if now.is_none_or(|now| now.code().is_some() || now.has_ended()) {
             self.text.close();
             self.read.insert(pod.uid);
-            self.seen = Some(pods);
         } else {
             self.text = LogText::after(self.cursor);
             self.pause().await;
@@ -217,12 +212,14 @@ impl Follower {
     async fn choose(&mut self) -> Result<Next, DriverError> {
         let place = self.place()?;
         let key = self.handle.key;
-        if self.tail.is_none() && self.shared.waits(key) {
+        let glance = self.shared.views.glance(key);
+        let is_hurried = self.tail.is_some();
+        if matches!(glance, Glance::Expected | Glance::Behind) && !is_hurried {
             return Ok(Next::Wait);
         }
-        let mut pods = match self.seen.take() {
-            Some(pods) => pods,
-            None => place.look_at_pods(key).await?,
+        let (seen, mut pods) = match glance {
+            Glance::Seen(job, pods) => (Some(*job), pods),
+            _ => (None, place.look_at_pods(&self.shared, key).await?),
         };
         pods.sort_by_key(|pod| pod.made);
         let last = pods.last().cloned();
@@ -233,7 +230,7 @@ impl Follower {
                 return Ok(Next::Wait);
             }
             // What we are about to end may have begun without the cluster knowing yet.
-            let may_have_begun = self.tail.is_some() && next.placed.is_some();
+            let may_have_begun = is_hurried && next.placed.is_some();
             return Ok(if next.has_begun() || may_have_begun {
                 Next::Read(Box::new(next))
             } else {
@@ -244,7 +241,10 @@ impl Follower {
         if last.as_ref().and_then(PodSeen::code) == Some(0) {
             return Ok(Next::End);
         }
-        let job = place.look(key).await?;
+        let job = match seen {
+            Some(job) => Some(job),
+            None => place.look(key).await?,
+        };
         Ok(match (job, last) {
             (None, _) if self.read.is_empty() => Next::Gone,
             (None, _) => Next::End,
@@ -334,8 +334,7 @@ impl Follower {
 
     /// Waits until something has happened to the job, or long enough.
     async fn pause(&mut self) {
-        let (notices_rx, key) = (&mut self.notices_rx, self.handle.key);
-        self.shared.hear_of(notices_rx, key, self.wait).await;
+        drop(tokio::time::timeout(self.wait, self.notices_rx.changed()).await);
         self.wait = RETRY.1.min(self.wait * 2);
     }
 

@@ -139,6 +139,11 @@ impl PodSeen {
         }
     }
 
+    /// Whether the cluster does not have it any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
     /// Whether nothing of it runs any more, and never will.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.phase.as_str(), "Failed" | "Succeeded")

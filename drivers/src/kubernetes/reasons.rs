@@ -26,7 +26,7 @@ pub(super) async fn explain(
     let Outcome::NeverStarted { reason } = outcome else {
         return outcome;
     };
-    let mut uids: Vec<String> = match place.look_at_pods(key).await {
+    let mut uids: Vec<String> = match place.pods_of(shared, key).await {
         Ok(pods) => pods.into_iter().map(|pod| pod.uid).collect(),
         Err(_) => Vec::new(),
     };

@@ -67,7 +67,7 @@ pub(super) async fn stop(
     let Some(job) = place.look(key).await? else {
         return Ok(());
     };
-    let pods = place.look_at_pods(key).await?;
+    let pods = place.pods_of(shared, key).await?;
     let by_us = shared.ended_by_us(key);
     if matches!(state::phase(&job, &pods, by_us.as_ref()), Phase::Exited(_)) {
         return Ok(());
@@ -114,7 +114,7 @@ pub(super) fn give_up(shared: &Arc<Shared>, place: Place, job: JobSeen) {
     let work = {
         let shared = Arc::clone(shared);
         async move {
-            let Some(outcome) = find_overdue(&place, key).await else {
+            let Some(outcome) = find_overdue(&shared, &place, key).await else {
                 lock(&shared.stops).remove(&key);
                 return;
             };
@@ -140,12 +140,12 @@ pub(super) fn give_up(shared: &Arc<Shared>, place: Place, job: JobSeen) {
 }
 
 /// What giving up on a job makes of it. None: there is no reason to, any more.
-async fn find_overdue(place: &Place, key: RunKey) -> Option<Outcome> {
+async fn find_overdue(shared: &Shared, place: &Place, key: RunKey) -> Option<Outcome> {
     let look = async || -> Result<_, DriverError> {
         let Some(job) = place.look(key).await? else {
             return Ok(None);
         };
-        Ok(state::limit(&job, &place.look_at_pods(key).await?))
+        Ok(state::limit(&job, &place.look_at_pods(shared, key).await?))
     };
     loop {
         match look().await {

@@ -165,11 +165,22 @@ impl Store {
         })
     }
 
-    /// Forgets a job that is being removed.
-    pub(super) fn forget(&mut self, key: RunKey) {
-        if let Some(entry) = self.jobs.remove(&key) {
+    /// Forgets a job that is being removed, once it is gone.
+    pub(super) fn forget_gone(&mut self, key: RunKey) {
+        if self.jobs.get(&key).is_some_and(|entry| entry.is_gone)
+            && let Some(entry) = self.jobs.remove(&key)
+        {
             self.pods.remove(&entry.job.uid);
         }
+    }
+
+    /// An attempt's Job and its pods, as far as they are there.
+    pub(super) fn find(&self, key: RunKey) -> Option<(JobSeen, Vec<PodSeen>)> {
+        let entry = self.jobs.get(&key).filter(|entry| !entry.is_gone)?;
+        let of_job = self.pods.get(&entry.job.uid);
+        let pods = of_job.into_iter().flat_map(BTreeMap::values);
+        let pods = pods.filter(|pod| !pod.is_gone()).cloned().collect();
+        Some((entry.job.clone(), pods))
     }
 
     /// Whether an attempt is among them.

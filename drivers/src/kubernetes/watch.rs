@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -28,7 +28,7 @@ use super::{
     sight::Refusal,
     state::{JobSeen, key_of},
     stop,
-    store::Store,
+    view::View,
 };
 use crate::{
     driver::{Health, JobEvent},
@@ -94,8 +94,8 @@ pub(super) fn events(shared: Arc<Shared>, owner: &Owner) -> BoxStream<'static, J
     let events = Events {
         selector: format!("{OWNER_LABEL}={}", owner_value(owner)),
         places_rx: shared.places.subscribe(),
+        view: shared.views.open(),
         shared,
-        store: Store::default(),
         pods_told: Told::default(),
         heard: SelectAll::new(),
         scopes: Vec::new(),
@@ -119,7 +119,7 @@ struct Events {
     shared: Arc<Shared>,
     selector: String,
     places_rx: watch_channel::Receiver<u64>,
-    store: Store,
+    view: Arc<Mutex<View>>,
     pods_told: Told,
     heard: SelectAll<BoxStream<'static, (u64, Heard)>>,
     scopes: Vec<Scope>,
@@ -165,12 +165,6 @@ enum Heard {
 
 // === impl Events ===
 
-impl Drop for Events {
-    fn drop(&mut self) {
-        lock(&self.shared.waiting).take();
-    }
-}
-
 impl Drop for Scope {
     fn drop(&mut self) {
         for abort in &self.aborts {
@@ -193,6 +187,7 @@ impl Scope {
 impl Events {
     async fn next(&mut self) -> JobEvent {
         loop {
+            self.view().looked();
             if let Some(event) = self.queue.pop_front() {
                 return event;
             }
@@ -208,6 +203,10 @@ impl Events {
                 }
             }
         }
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
+        lock(&self.view)
     }
 
     fn wake_at(&self) -> Instant {
@@ -318,7 +317,7 @@ impl Events {
         }
         if was_listed && !self.is_lost {
             self.is_lost = true;
-            lock(&self.shared.waiting).take();
+            self.view().lost();
             self.queue.push_back(JobEvent::WatchLost { reason });
         }
     }
@@ -333,7 +332,10 @@ impl Events {
                     scope.jobs.fresh.insert(job.uid.clone());
                 }
                 let is_whole = scope.is_listed();
-                let key = self.store.job(&scope.cluster, job);
+                let mut view = lock(&self.view);
+                let key = view.store.job(&scope.cluster, job);
+                view.saw(key);
+                drop(view);
                 if is_whole {
                     self.look(key);
                 }
@@ -341,23 +343,23 @@ impl Events {
             Event::Delete(job) => {
                 let key = key_of(&job.metadata);
                 if let (Some(key), Some(uid)) = (key, job.metadata.uid) {
-                    self.store.job_gone(&uid, key);
+                    self.view().store.job_gone(&uid, key);
                     self.look(key);
                     // Nothing more is heard of what we have removed. Who removes it waits for this.
                     if lock(&self.shared.removed).remove(&key) {
-                        self.shared.notices.send(key).ok();
+                        self.shared.notify(key);
                     }
                 }
             }
             Event::InitDone => {
                 scope.jobs.is_done = true;
                 let fresh = std::mem::take(&mut scope.jobs.fresh);
-                let here = self
+                let here = lock(&self.view)
                     .store
                     .jobs_in(|cluster, name| scope.has(&cluster.id, name));
                 for (uid, key) in here {
                     if !fresh.contains(&uid) {
-                        self.store.job_gone(&uid, key);
+                        self.view().store.job_gone(&uid, key);
                     }
                 }
                 self.settle(index);
@@ -398,7 +400,7 @@ impl Events {
                     scope.pods.fresh.insert(pod.uid.clone());
                 }
                 let is_whole = scope.is_listed();
-                let key = self.store.pod(pod);
+                let key = self.view().store.pod(pod);
                 if is_whole {
                     self.look(key);
                 }
@@ -407,8 +409,8 @@ impl Events {
                 // How it was when it went says how it ended.
                 if let Some(pod) = PodSeen::of(&pod) {
                     let (job, uid) = (pod.job.clone(), pod.uid.clone());
-                    let key = self.store.pod(pod);
-                    self.store.pod_gone(&job, &uid, key);
+                    let key = self.view().store.pod(pod);
+                    self.view().store.pod_gone(&job, &uid, key);
                     self.look(key);
                 }
             }
@@ -417,12 +419,12 @@ impl Events {
                 let fresh = std::mem::take(&mut scope.pods.fresh);
                 self.pods_told
                     .keep(&fresh, |cluster, name| scope.has(cluster, name));
-                let here = self
+                let here = lock(&self.view)
                     .store
                     .pods_in(|cluster, name| scope.has(&cluster.id, name));
                 for (job, uid, key) in here {
                     if !fresh.contains(&uid) {
-                        self.store.pod_gone(&job, &uid, key);
+                        self.view().store.pod_gone(&job, &uid, key);
                     }
                 }
                 self.settle(index);
@@ -440,19 +442,19 @@ impl Events {
 
     fn tell_all(&mut self) {
         // What was not looked at while only one of the two lists was there.
-        for key in self.store.keys() {
+        let keys = self.view().store.keys();
+        for key in keys {
             self.look(key);
         }
+        self.view().completed();
         self.is_lost = false;
         self.has_begun = true;
         let shared = &self.shared;
         let removed = lock(&shared.removed).clone();
-        let owned = self.store.owned(&removed);
+        let owned = self.view().store.owned(&removed);
         let mut known = lock(&shared.known);
-        lock(&shared.waiting).get_or_insert_default();
         for one in &owned {
             known.insert(one.handle.key, one.handle.clone());
-            shared.saw(one.handle.key, &one.phase);
         }
         drop(known);
         // What changed on the way is told by the snapshot, but for what is gone.
@@ -463,11 +465,15 @@ impl Events {
     /// Tells what is new about a job.
     fn look(&mut self, key: RunKey) {
         if lock(&self.shared.removed).contains(&key) {
-            self.store.forget(key);
+            self.view().store.forget_gone(key);
             return;
         }
         let by_us = self.shared.ended_by_us(key);
-        let Some(news) = self.store.look(key, by_us.as_ref(), Timestamp::now()) else {
+        let Some(news) = self
+            .view()
+            .store
+            .look(key, by_us.as_ref(), Timestamp::now())
+        else {
             return;
         };
         let is_gone = news.gone.is_some();
@@ -475,11 +481,8 @@ impl Events {
             lock(&self.shared.ends).insert(key, outcome);
             self.told.insert(key);
         }
-        if let Some(phase) = &news.phase {
-            self.shared.saw(key, phase);
-        }
-        // Who reads its output may be waiting for this. Nobody may be.
-        self.shared.notices.send(key).ok();
+        // Who reads its output may be waiting for this.
+        self.shared.notify(key);
         if let Some(phase) = news.phase {
             let has_ended = matches!(phase, Phase::Exited(_));
             let event = JobEvent::Changed { key, phase };
@@ -503,7 +506,8 @@ impl Events {
                 scope.cluster.sight().see(scope.namespace.as_deref());
             }
         }
-        for key in self.store.podless() {
+        let keys = self.view().store.podless();
+        for key in keys {
             self.look(key);
         }
         let is_whole = !self.scopes.is_empty() && self.scopes.iter().all(Scope::is_listed);
@@ -516,7 +520,11 @@ impl Events {
             // What is known of pods may be old, or not there yet.
             return;
         }
-        for (cluster, job) in self.store.overdue(Timestamp::now()) {
+        let overdue = self.view().store.overdue(Timestamp::now());
+        for (cluster, job) in overdue {
+            if lock(&self.shared.removed).contains(&job.key) {
+                continue;
+            }
             let place = Place::of_job(&cluster, &job);
             stop::give_up(&self.shared, place, job);
         }
@@ -532,7 +540,7 @@ impl Events {
         let ended: HashSet<RunKey> = lock(&self.shared.stops).keys().copied().collect();
         self.told.retain(|key| ended.contains(key));
         for key in ended {
-            if self.told.contains(&key) || self.store.has(key) {
+            if self.told.contains(&key) || self.view().store.has(key) {
                 continue;
             }
             let end = lock(&self.shared.ends).get(&key).cloned();
