@@ -24,7 +24,7 @@ const ELSEWHERE: [(&str, &str); 6] = [
 ];
 
 /// Commands that no test types, by how they begin, and why.
-const NOT_TYPED: [(&str, &str); 8] = [
+const NOT_TYPED: [(&str, &str); 10] = [
     ("./tests/run", "it runs this test"),
     (
         "cargo install",
@@ -50,6 +50,14 @@ const NOT_TYPED: [(&str, &str); 8] = [
     (
         "helm install",
         "it needs a cluster; tests/helm installs the chart on one",
+    ),
+    (
+        "helm get values",
+        "it needs a release; tests/helm upgrades one with its values",
+    ),
+    (
+        "helm upgrade",
+        "it needs a release; tests/helm/takeover.rs upgrades one",
     ),
 ];
 

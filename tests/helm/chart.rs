@@ -1,6 +1,10 @@
 //! The chart, and what Helm makes of it.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::{Value, json};
 use worker_tests::files::root;
@@ -101,27 +105,37 @@ pub(crate) fn try_render(values: &Value) -> Result<Rendered, String> {
     for version in known {
         arguments.extend(["--api-versions", version]);
     }
-    let text = helm(&arguments, values)?;
+    let text = helm(&arguments, &folder(), values)?;
     let objects = serde_saphyr::from_multiple(&text)
         .unwrap_or_else(|error| panic!("{error} in what is rendered:\n{text}"));
     Ok(Rendered { text, objects })
 }
 
-/// Runs Helm on the chart with these values.
-pub(crate) fn helm(arguments: &[&str], values: &Value) -> Result<String, String> {
+/// Runs Helm on a chart with these values.
+pub(crate) fn helm<S: AsRef<str>>(
+    arguments: &[S],
+    chart: &Path,
+    values: &Value,
+) -> Result<String, String> {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let file = directory.path().join("values.json");
+    fs::write(&file, values.to_string()).expect("values can be written");
+    let mut all: Vec<String> = arguments.iter().map(|it| it.as_ref().to_owned()).collect();
+    all.push(chart.display().to_string());
+    all.extend(["--values".to_owned(), file.display().to_string()]);
+    run(&all)
+}
+
+/// Runs Helm.
+pub(crate) fn run(arguments: &[String]) -> Result<String, String> {
     let program = std::env::var("WORKER_TEST_HELM").unwrap_or_else(|_| {
         panic!(
             "WORKER_TEST_HELM is not set; `tests/helm/set-up` fetches a Helm and says where it is"
         )
     });
     let directory = tempfile::tempdir().expect("a directory can be made");
-    let file = directory.path().join("values.json");
-    fs::write(&file, values.to_string()).expect("values can be written");
     let output = Command::new(program)
         .args(arguments)
-        .arg(folder())
-        .arg("--values")
-        .arg(&file)
         // Nothing of the person's own Helm.
         .env("HELM_CONFIG_HOME", directory.path())
         .env("HELM_CACHE_HOME", directory.path())

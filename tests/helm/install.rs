@@ -22,20 +22,20 @@ use worker_tests::{files::root, http::Api, wait};
 use crate::chart;
 
 /// How long anything may take that a loaded machine does in some seconds.
-const BOUND: Duration = Duration::from_secs(90);
+pub(crate) const BOUND: Duration = Duration::from_secs(90);
 
 /// The worker's image, made of the program under test.
-const IMAGE: (&str, &str) = ("worker-test/worker", "1");
+const IMAGE: &str = "worker-test/worker:1";
 
 /// The program under test.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_worker-under-test");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_worker-under-test");
 
 /// What the API asks for. Its user's name is anything.
-const TOKEN: &str = "only-for-this-test";
+pub(crate) const TOKEN: &str = "only-for-this-test";
 
 /// A release in a namespace of its own, and the API that it works for.
-struct Release {
-    namespace: String,
+pub(crate) struct Release {
+    pub(crate) namespace: String,
     server: Server,
     _runtime: Runtime,
 }
@@ -46,6 +46,25 @@ impl Release {
     /// Installs the chart for a pool of this type, and waits until its pod is ready.
     fn install(kind: &str) -> Self {
         image();
+        let release = Self::empty(kind);
+        let restricted = "pod-security.kubernetes.io/enforce=restricted";
+        kubectl(&["label", "namespace", &release.namespace, restricted]);
+        let auth = json!({"enabled": true, "authString": format!("admin:{TOKEN}")});
+        let (repository, tag) = IMAGE.split_once(':').expect("it has a tag");
+        let values = json!({"worker": {
+            "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
+            "config": {"workPool": "pool", "type": kind, "queryInterval": 0.5},
+            "apiConfig": "selfHostedServer",
+            "selfHostedServerApiConfig": {"apiUrl": release.api_url(), "basicAuth": auth},
+            "extraEnvVars": [{"name": "PREFECT_LOGGING_TO_API_BATCH_INTERVAL", "value": "0.2"}],
+            "readinessProbe": {"config": {"periodSeconds": 1}},
+        }});
+        release.helm("install", &chart::folder(), &values);
+        release
+    }
+
+    /// A namespace with nothing in it, and an API.
+    pub(crate) fn empty(name: &str) -> Self {
         let runtime = Runtime::new().expect("a runtime can be made");
         let options = ServerOptions {
             listen: SocketAddr::new(reachable_from_pods(), 0),
@@ -55,34 +74,41 @@ impl Release {
         let server = runtime
             .block_on(Server::start(options))
             .expect("an API can be started at the address that pods reach");
-        let namespace = format!("helm-{kind}-{}", std::process::id());
+        let namespace = format!("helm-{name}-{}", std::process::id());
         kubectl(&["create", "namespace", &namespace]);
-        let restricted = "pod-security.kubernetes.io/enforce=restricted";
-        kubectl(&["label", "namespace", &namespace, restricted]);
-        let release = Self {
+        Self {
             namespace,
             server,
             _runtime: runtime,
-        };
-        release.helm_install(kind);
-        release
+        }
     }
 
-    fn helm_install(&self, kind: &str) {
-        let url = format!("http://{}/api", self.server.address());
-        let auth = json!({"enabled": true, "authString": format!("admin:{TOKEN}")});
-        let values = json!({"worker": {
-            "image": {"repository": IMAGE.0, "tag": IMAGE.1, "pullPolicy": "Never"},
-            "config": {"workPool": "pool", "type": kind, "queryInterval": 0.5},
-            "apiConfig": "selfHostedServer",
-            "selfHostedServerApiConfig": {"apiUrl": url, "basicAuth": auth},
-            "extraEnvVars": [{"name": "PREFECT_LOGGING_TO_API_BATCH_INTERVAL", "value": "0.2"}],
-            "readinessProbe": {"config": {"periodSeconds": 1}},
-        }});
+    /// Where pods reach the API.
+    pub(crate) fn api_url(&self) -> String {
+        format!("http://{}/api", self.server.address())
+    }
+
+    /// Has Helm install the release from a chart or upgrade it to one, and waits until its pod is ready.
+    #[track_caller]
+    pub(crate) fn helm(&self, verb: &str, chart: &Path, values: &Value) {
+        let done = chart::helm(&self.arguments(&[verb, chart::RELEASE]), chart, values);
+        if let Err(error) = done {
+            panic!("helm {verb}: {error}; the pods: {}", self.describe());
+        }
+    }
+
+    /// Has Helm make the release what it was at first.
+    #[track_caller]
+    pub(crate) fn rollback(&self) {
+        let done = chart::run(&self.arguments(&["rollback", chart::RELEASE, "1"]));
+        if let Err(error) = done {
+            panic!("helm rollback: {error}; the pods: {}", self.describe());
+        }
+    }
+
+    fn arguments(&self, verb: &[&str]) -> Vec<String> {
         let config = kubeconfig();
-        let arguments = [
-            "install",
-            chart::RELEASE,
+        let rest = [
             "--kubeconfig",
             &config,
             "--namespace",
@@ -91,9 +117,8 @@ impl Release {
             "--timeout",
             "90s",
         ];
-        if let Err(error) = chart::helm(&arguments, &values) {
-            panic!("{error}; the pods: {}", self.describe());
-        }
+        let all = verb.iter().chain(&rest);
+        all.map(|argument| (*argument).to_owned()).collect()
     }
 
     fn api(&self) -> Api {
@@ -101,7 +126,7 @@ impl Release {
     }
 
     /// Makes a flow run with these job variables; its id.
-    fn run(&self, variables: &Value) -> String {
+    pub(crate) fn run(&self, variables: &Value) -> String {
         let api = self.api();
         let flow = api.post("/flows/", &json!({"name": "command"}))["id"].clone();
         let deployment = json!({
@@ -113,7 +138,7 @@ impl Release {
     }
 
     #[track_caller]
-    fn wait_for(&self, run: &str, wanted: &str) {
+    pub(crate) fn wait_for(&self, run: &str, wanted: &str) {
         wait::until("the flow run is where it should be", BOUND, || {
             let state = self.api().get(&format!("/flow_runs/{run}"))["state"].clone();
             if state["name"] == wanted {
@@ -132,12 +157,12 @@ impl Release {
         states.filter(|state| state["name"] == name).count()
     }
 
-    fn kubectl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         kubectl(&[&["--namespace", &self.namespace], arguments].concat())
     }
 
     /// What there is to see, for a panic's message.
-    fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let look = |arguments: &[&str]| {
             try_kubectl(&[&["--namespace", &self.namespace], arguments].concat())
                 .unwrap_or_else(|error| error)
@@ -209,39 +234,47 @@ fn reachable_from_pods() -> IpAddr {
 /// Makes the worker's image of the program and what it is linked with, and gives it to the node.
 fn image() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let folder = tempfile::tempdir().expect("a directory can be made");
-        // Who runs it is not who made it.
-        let readable = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(folder.path(), readable).expect("it is ours");
-        copy(Path::new(PROGRAM), folder.path(), "/usr/local/bin/worker");
-        let linked = Command::new("ldd")
-            .arg(PROGRAM)
-            .output()
-            .expect("ldd can be run");
-        let linked = String::from_utf8_lossy(&linked.stdout).into_owned();
-        for library in linked
-            .split_whitespace()
-            .filter(|word| word.starts_with('/'))
-        {
-            copy(Path::new(library), folder.path(), library);
-        }
-        let config = json!({"Entrypoint": ["/usr/local/bin/worker"]}).to_string();
-        let name = format!("{}:{}", IMAGE.0, IMAGE.1);
-        let loaded = Command::new("tests/kubernetes/cluster")
-            .current_dir(root())
-            .args(["load", &name])
-            .arg(folder.path())
-            .arg(config)
-            .env_remove("WORKER_TEST_KUBECONFIG")
-            .env_remove("KUBECONFIG")
-            .output()
-            .expect("the script can be run");
-        assert!(loaded.status.success(), "{loaded:?}");
-    });
+    ONCE.call_once(|| load_program(IMAGE));
 }
 
-fn copy(file: &Path, root: &Path, to: &str) {
+/// Gives the node an image with the program under test.
+pub(crate) fn load_program(name: &str) {
+    let folder = tempfile::tempdir().expect("a directory can be made");
+    let path = "/usr/local/bin/worker";
+    copy(Path::new(PROGRAM), folder.path(), path);
+    let linked = Command::new("ldd")
+        .arg(PROGRAM)
+        .output()
+        .expect("ldd can be run");
+    let linked = String::from_utf8_lossy(&linked.stdout).into_owned();
+    for library in linked
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+    {
+        copy(Path::new(library), folder.path(), library);
+    }
+    load(name, folder.path(), &json!({"Entrypoint": [path]}));
+}
+
+/// Gives the node an image: the files of a folder, and how they run.
+pub(crate) fn load(name: &str, folder: &Path, config: &Value) {
+    // Who runs it is not who made it.
+    let readable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder, readable).expect("it is ours");
+    let loaded = Command::new("tests/kubernetes/cluster")
+        .current_dir(root())
+        .args(["load", name])
+        .arg(folder)
+        .arg(config.to_string())
+        .env_remove("WORKER_TEST_KUBECONFIG")
+        .env_remove("KUBECONFIG")
+        .output()
+        .expect("the script can be run");
+    assert!(loaded.status.success(), "{loaded:?}");
+}
+
+/// Puts a file into what an image is made of.
+pub(crate) fn copy(file: &Path, root: &Path, to: &str) {
     let to = root.join(to.trim_start_matches('/'));
     let folder = to.parent().expect("it is below the root");
     fs::create_dir_all(folder).expect("a directory can be made");

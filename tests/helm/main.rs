@@ -7,4 +7,6 @@ mod chart;
 mod install;
 mod mistakes;
 mod safety;
+#[cfg(feature = "kubernetes-cluster")]
+mod takeover;
 mod values;

@@ -87,3 +87,12 @@ fn each_mistake_is_named_with_what_is_right() {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
 }
+
+#[test]
+fn an_upgrade_that_keeps_the_defaults_of_another_chart_is_told_how_to_go_about_it() {
+    // To Helm that is what `null` means: as if the chart had no such value.
+    for path in ["metrics", "worker.logging"] {
+        let said = mistakes(&chart::with(&chart::at(path, Value::Null)));
+        assert!(said.contains("helm get values RELEASE"), "{path}: {said}");
+    }
+}

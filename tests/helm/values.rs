@@ -176,5 +176,6 @@ fn all_values_of_the_other_chart_are_taken() {
 
 #[test]
 fn the_chart_is_without_complaint() {
-    chart::helm(&["lint", "--strict"], &chart::needed()).expect("helm lint finds nothing");
+    chart::helm(&["lint", "--strict"], &chart::folder(), &chart::needed())
+        .expect("helm lint finds nothing");
 }

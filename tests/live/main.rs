@@ -11,6 +11,7 @@ mod pages;
 mod servers;
 mod skew;
 mod story;
+mod traced;
 
 /// The program under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_worker-under-test");
