@@ -189,8 +189,14 @@ fn in_words(end: &End) -> String {
     }
 }
 
-fn outcome_in_words(outcome: &Outcome) -> String {
+/// How a job ended, in a line.
+pub(crate) fn outcome_in_words(outcome: &Outcome) -> String {
     match outcome {
+        // What it came to is the flow's to say: one that failed exits with 0 as well.
+        Outcome::Exited {
+            code,
+            reported: true,
+        } => format!("reported by the flow, exit code {code}"),
         Outcome::Exited { code, .. } => format!("exit code {code}"),
         Outcome::Signalled { signal, .. } => format!("ended by signal {signal}"),
         Outcome::OutOfMemory { .. } => "out of memory".to_owned(),

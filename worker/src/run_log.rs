@@ -106,8 +106,9 @@ impl RunLog {
         self.send(from_worker(flow_run, level, message)).await;
     }
 
-    /// The same for what is nice to know: it goes with the next request, and no end waits for it.
+    /// The same for what is nice to know, also for whoever reads the worker's own log: it goes with the next request, and no end waits for it.
     pub(crate) async fn mention(&self, flow_run: FlowRunId, message: String) {
+        tracing::info!("{message}");
         self.queue(from_worker(flow_run, LogLevel::INFO, message))
             .await;
     }

@@ -11,6 +11,7 @@ use worker_api::types::FlowRunId;
 use worker_drivers::{Handle, Intent, LogCursor, Outcome, Phase, Recovered, StopRequest};
 
 use crate::{
+    board,
     event::{Observation, Order},
     journal::{End, Entry, Stopped},
     line::{Line, Told},
@@ -84,6 +85,7 @@ pub(crate) async fn watch(
         (ended, unread)
     };
     let (outcome, stopped) = ended;
+    tracing::info!("Job ended: {}", board::outcome_in_words(&outcome));
     if progress::begins_later(handle.kind) && progress::had_begun(&outcome) {
         // It may have been too quick for anybody to see it run.
         phases_tx.try_send(Phase::Running).ok();
