@@ -18,7 +18,7 @@ use worker_server::{Server, ServerOptions};
 use super::{
     clock,
     fate::{Fate, Subject},
-    mortal::MortalDriver,
+    mortal::{Jam, MortalDriver},
     people::People,
     steps::Steps,
     truth,
@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) client: Client,
     /// Whether the API cannot be reached by workers.
     pub(super) api_away: Arc<AtomicBool>,
+    /// What holds up removals.
+    pub(super) jam: Option<Arc<Jam>>,
     server: Server,
     subjects: Arc<Vec<Subject>>,
     people: People,
@@ -118,6 +120,7 @@ impl World {
             engine,
             client,
             api_away: Arc::default(),
+            jam: None,
             server,
             subjects,
             home: tempfile::tempdir().expect("a temporary directory"),
@@ -262,6 +265,11 @@ impl World {
                 .all(|one| one.state_type.as_ref().is_some_and(StateType::is_final))
     }
 
+    /// Lets the next worker begin with an empty journal.
+    pub(super) fn lose_journal(&mut self) {
+        self.workers += 1;
+    }
+
     fn state_dir(&self) -> StateDir {
         let root = self.home.path().join(self.workers.to_string());
         StateDir::take(&root, POOL, Some("simulated")).expect("nobody else has it")
@@ -287,9 +295,15 @@ impl World {
         let driver = MortalDriver {
             inner: self.engine.driver(),
             steps: steps.clone(),
+            jam: self.jam.clone(),
         };
+        let mut settings = SETTINGS.clone();
+        if self.jam.is_some() {
+            // What is not removed at first is looked for again within the limit.
+            settings.worker.janitor_interval = Duration::from_secs(10);
+        }
         Setup {
-            settings: SETTINGS.clone(),
+            settings,
             client: client(&ClientOptions::new(wire.url.clone()).named(&state_dir.worker)),
             wish: wish(&driver),
             driver: Arc::new(driver),
