@@ -49,6 +49,8 @@ const FLOW_HOLDS: Duration = Duration::from_mins(5);
 pub(crate) struct Setup {
     /// How it is set up.
     pub(crate) settings: Settings,
+    /// The same as it changes from then on.
+    pub(crate) settings_rx: watch::Receiver<Arc<Settings>>,
     /// The API.
     pub(crate) client: Client,
     /// The engine.
@@ -218,7 +220,7 @@ impl Beginning<'_> {
                 prefetch: worker.prefetch,
                 interval: worker.query_interval,
             },
-            settings_rx: services.settings.subscribe(),
+            settings_rx: services.settings.clone(),
             gate_rx,
             soon: Arc::clone(&sleepers.poller),
             events_tx: self.events_tx.clone(),
@@ -235,7 +237,7 @@ impl Beginning<'_> {
     ) -> Part {
         let lookout = Lookout {
             client: self.setup.client.clone(),
-            settings_rx: self.services.settings.subscribe(),
+            settings_rx: self.services.settings.clone(),
             ours_rx,
             soon_rx,
             events_tx: self.events_tx.clone(),
@@ -333,6 +335,7 @@ fn services(
 ) -> Services {
     let Setup {
         settings,
+        settings_rx,
         client,
         driver,
         state_dir,
@@ -355,7 +358,7 @@ fn services(
             worker: state_dir.worker.clone(),
             pool: wish.pool.clone(),
         },
-        settings: watch::Sender::new(Arc::new(settings.clone())),
+        settings: settings_rx.clone(),
         job_environment: settings.job_environment.clone(),
         puller,
         workspaces: state_dir.workspaces(),

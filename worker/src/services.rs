@@ -40,7 +40,7 @@ pub(crate) struct Services {
     /// Who this worker is.
     pub(crate) identity: Identity,
     /// How this worker is set up. What may change while it runs is read here, by whoever needs it, when it is needed.
-    pub(crate) settings: watch::Sender<Arc<Settings>>,
+    pub(crate) settings: watch::Receiver<Arc<Settings>>,
     /// The lowest layer of each job's environment.
     pub(crate) job_environment: BTreeMap<String, Secret>,
     /// What gets the code of deployments.

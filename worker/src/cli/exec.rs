@@ -5,11 +5,12 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use worker_api::{
     Client, ClientOptions,
@@ -104,6 +105,7 @@ pub(crate) async fn exec(
         deployment.name, flow_run.name
     ));
     let setup = Setup {
+        settings_rx: watch::channel(Arc::new(settings.clone())).1,
         settings,
         client: client.clone(),
         driver,

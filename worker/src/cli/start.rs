@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use worker_api::{Client, types::WorkPool};
 use worker_config::{DriverKind, Secret, settings::Settings};
@@ -104,17 +104,19 @@ pub(crate) fn take_state_dir(settings: &Settings, pool: &str) -> Result<StateDir
         .keep_workspaces_in(settings.pull.workspaces.as_deref(), pool)
 }
 
-/// What a worker for a pool of this type is made of.
+/// What the worker for the pool of these settings is made of. What changes of them from here on is seen by the worker.
 pub(crate) async fn setup(
-    (settings, pool): (Settings, &str),
+    mut settings_rx: watch::Receiver<Arc<Settings>>,
     kind: DriverKind,
     api: &Api,
     state_dir: StateDir,
 ) -> anyhow::Result<Setup> {
+    let settings = settings_rx.borrow_and_update().as_ref().clone();
     let driver = driver(kind, &settings, state_dir.jobs(), own_environment()).await?;
-    let wish = wish(&settings, pool, driver.as_ref())?;
+    let wish = wish(&settings, driver.as_ref())?;
     Ok(Setup {
         settings,
+        settings_rx,
         client: api.client.for_worker(&state_dir.worker),
         driver,
         state_dir,
@@ -274,13 +276,13 @@ async fn find_pool(client: &Client, pool: &str) -> Option<WorkPool> {
     }
 }
 
-fn wish(settings: &Settings, pool: &str, driver: &dyn Driver) -> anyhow::Result<PoolWish> {
+fn wish(settings: &Settings, driver: &dyn Driver) -> anyhow::Result<PoolWish> {
     let template = match &settings.worker.base_job_template {
         None => driver.default_template(),
         Some(file) => super::pool::read_template(file)?,
     };
     Ok(PoolWish {
-        pool: pool.to_owned(),
+        pool: settings.worker.pool.clone().unwrap_or_default(),
         kind: driver.kind(),
         template,
         create: settings.worker.create_pool_if_not_found,

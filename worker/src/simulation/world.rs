@@ -8,7 +8,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use worker_api::{Client, ClientOptions, types::StateType};
 use worker_config::settings::{self, Settings, Sources};
@@ -303,6 +303,7 @@ impl World {
             settings.worker.janitor_interval = Duration::from_secs(10);
         }
         Setup {
+            settings_rx: watch::channel(Arc::new(settings.clone())).1,
             settings,
             client: client(&ClientOptions::new(wire.url.clone()).named(&state_dir.worker)),
             wish: wish(&driver),
