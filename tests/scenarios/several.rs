@@ -115,6 +115,30 @@ fn a_pool_that_cannot_be_served_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_pool_whose_directory_cannot_be_had_does_not_stop_the_others() {
+    let scene = Scene::set();
+    scene.create_pool("second", "process");
+    let state = scene.directory("state");
+    let program = scene
+        .worker()
+        .with("WORKER_STATE_DIR", state.display().to_string());
+    std::fs::create_dir(state.join("workers")).expect("writable");
+    std::fs::write(state.join("workers/second"), "").expect("writable");
+    let said = format!("the state directory {}/workers/second/", state.display());
+    let alone = program.run(&["--pool", "second"]).expect_code(78);
+    assert!(alone.stderr.contains(&said), "{alone}");
+
+    let arguments = ["--pool", "second", "--pool", POOL, "--with-healthcheck"];
+    let worker = program.start(&[&arguments[..], &["--status-port", "0"]].concat());
+    wait_to_hear(&worker, "the work pool is not served; the others are");
+    wait_to_hear(&worker, &said);
+    let run = scene.run(&scene.deploy_command("true"));
+    scene.wait_for(&run, "Completed", &worker);
+    let because = text(&because(&wait_for_status(&worker), "second"));
+    assert!(because.contains(&said), "{because}");
+}
+
+#[test]
 fn a_process_that_can_serve_none_of_its_pools_ends_with_the_reason() {
     let scene = Scene::without_pool();
     let finished = scene

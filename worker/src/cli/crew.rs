@@ -17,7 +17,7 @@ use worker_config::settings::Settings;
 use super::{
     context::{Api, Context, is_misconfigured},
     out::Out,
-    start,
+    start::{self, TakenDir},
 };
 use crate::{
     event::Stage,
@@ -25,7 +25,6 @@ use crate::{
     parts::Setup,
     reload,
     seat::{Place, Seat},
-    state_dir::StateDir,
     status,
     task::{self, Ended, Task, Tasks},
     telemetry::{Loudness, chain},
@@ -70,8 +69,8 @@ struct Member {
 struct Beginning {
     settings_rx: watch::Receiver<Arc<Settings>>,
     pool: String,
-    /// Its directory, where it was taken already.
-    state_dir: Option<StateDir>,
+    /// What taking its directory gave, where that was tried already.
+    state_dir: Option<TakenDir>,
     seat: Arc<Seat>,
     /// Whether it is the only one, so that a person may be asked about its pool.
     alone: bool,
@@ -81,12 +80,12 @@ struct Beginning {
 // === impl Crew ===
 
 impl Crew {
-    /// Begins a worker for each directory.
+    /// Begins a worker for each pool. One whose directory could not be taken has failed, and is begun again as any other that has.
     pub(crate) fn begin(
         (context, loudness): (Context, Loudness),
         api: Api,
         out: Out,
-        dirs: Vec<(String, StateDir)>,
+        dirs: Vec<(String, TakenDir)>,
     ) -> Self {
         let members = dirs.iter().map(|(pool, _)| Member {
             seat: Arc::new(Seat::new(pool)),
@@ -143,7 +142,7 @@ impl Crew {
         self.failed.map_or(Ok(self.api), Err)
     }
 
-    fn start(&mut self, index: usize, state_dir: Option<StateDir>, wait: Duration) {
+    fn start(&mut self, index: usize, state_dir: Option<TakenDir>, wait: Duration) {
         let alone = self.members.len() == 1;
         let member = &mut self.members[index];
         let (stages_tx, stages_rx) = start::stages();
@@ -323,10 +322,8 @@ impl Beginning {
     async fn prepare(&mut self, api: &Api, out: Out) -> anyhow::Result<Setup> {
         tokio::time::sleep(self.wait).await;
         let settings = Arc::clone(&self.settings_rx.borrow());
-        let state_dir = match self.state_dir.take() {
-            Some(taken) => taken,
-            None => start::take_state_dir(&settings, &self.pool)?,
-        };
+        let taken = self.state_dir.take();
+        let state_dir = taken.unwrap_or_else(|| start::take_state_dir(&settings, &self.pool))?;
         let kind = if let Some(kind) = settings.worker.kind {
             kind
         } else {

@@ -33,6 +33,9 @@ use crate::{
 /// that Prefect has images for.
 const DEFAULT_PYTHON: &str = "python3.12";
 
+/// The directory of a worker, or why it cannot be had.
+pub(crate) type TakenDir = Result<StateDir, StateDirError>;
+
 /// How many stages of shutdown may wait: there are no more.
 const STAGES: usize = 4;
 
@@ -57,11 +60,14 @@ async fn work(mut context: Context, out: Out) -> anyhow::Result<ExitCode> {
     if pools.is_empty() {
         pools.extend(ask_for_pool(out));
     }
-    let dirs = take_state_dirs(&context.settings, pools)?;
-    let Some((_, first)) = dirs.first() else {
-        return Err(Usage("which work pool? start with `worker --pool NAME`; `worker --help` shows everything else".to_owned()).into());
+    let dirs = take_state_dirs(&context.settings, pools);
+    let Some(worker) = first_worker(&dirs) else {
+        return Err(match dirs.into_iter().next() {
+            Some((_, Err(error))) => error.into(),
+            _ => Usage("which work pool? start with `worker --pool NAME`; `worker --help` shows everything else".to_owned()).into(),
+        });
     };
-    let api = context.api(Some(&first.worker)).await?;
+    let api = context.api(Some(worker)).await?;
     if let Some(embedded) = &api.embedded {
         introduce(embedded, out);
     }
@@ -85,20 +91,22 @@ async fn work(mut context: Context, out: Out) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The directories of the workers for some pools, each with its pool.
-fn take_state_dirs(
-    settings: &Settings,
-    pools: Vec<String>,
-) -> Result<Vec<(String, StateDir)>, StateDirError> {
+/// The directories of the workers for some pools, each with its pool. One that cannot be had is no reason not to serve the others.
+fn take_state_dirs(settings: &Settings, pools: Vec<String>) -> Vec<(String, TakenDir)> {
     let dirs = pools.into_iter().map(|pool| {
-        let state_dir = take_state_dir(&settings.of_pool(&pool), &pool)?;
-        Ok((pool, state_dir))
+        let taken = take_state_dir(&settings.of_pool(&pool), &pool);
+        (pool, taken)
     });
     dirs.collect()
 }
 
+fn first_worker(dirs: &[(String, TakenDir)]) -> Option<&str> {
+    let mut taken = dirs.iter().filter_map(|(_, taken)| taken.as_ref().ok());
+    taken.next().map(|dir| dir.worker.as_str())
+}
+
 /// The directory of the worker for a pool.
-pub(crate) fn take_state_dir(settings: &Settings, pool: &str) -> Result<StateDir, StateDirError> {
+pub(crate) fn take_state_dir(settings: &Settings, pool: &str) -> TakenDir {
     let worker = &settings.worker;
     StateDir::take(&worker.state_dir, pool, worker.name.as_deref())?
         .keep_workspaces_in(settings.pull.workspaces.as_deref(), pool)
