@@ -56,7 +56,7 @@ pub(crate) struct Setup {
     /// The engine.
     pub(crate) driver: Arc<dyn Driver>,
     /// Its directory, with its name.
-    pub(crate) state_dir: StateDir,
+    pub(crate) state_dir: Arc<StateDir>,
     /// The pool it wants.
     pub(crate) wish: PoolWish,
     /// Whether the output of jobs may be written to the worker's own.
@@ -124,8 +124,6 @@ pub(crate) struct Parts {
     must_live: Vec<Part>,
     /// Ends only when the pool cannot be served.
     beating: Task<PoolError>,
-    /// Held so that no second worker takes the name while this one runs.
-    _state_dir: StateDir,
 }
 
 /// Opens the journal, and starts everything but the loop. Nothing here waits for the API: probes must find somebody at home.
@@ -177,11 +175,7 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     must_live.extend(beginning.sockets(sleepers));
     must_live.push(beginning.janitor());
     Ok(Assembled {
-        parts: Parts {
-            must_live,
-            beating,
-            _state_dir: setup.state_dir,
-        },
+        parts: Parts { must_live, beating },
         services,
         dispatcher,
         wires: Wires {
@@ -361,7 +355,7 @@ fn services(
         settings: settings_rx.clone(),
         job_environment: settings.job_environment.clone(),
         puller,
-        workspaces: state_dir.workspaces(),
+        state_dir: Arc::clone(state_dir),
         echo: *echo,
         deployments: Fresh::new(),
         flows: Fresh::holding(FLOW_HOLDS),

@@ -47,6 +47,7 @@ use crate::{
     services::Services,
     site::Resolved,
     sources,
+    state_dir::StateDir,
     telemetry::chain,
 };
 
@@ -401,7 +402,7 @@ pub(crate) async fn pull(
     let workspace = if steps::need_workspace(&steps) {
         workspace::make(services, entry)?
     } else {
-        workspace::path_of(&services.workspaces, entry.key)
+        workspace::path_of(&services.state_dir.workspaces(), entry.key)
     };
     let shell = services.puller.shell(services, job);
     let base = PathBuf::from(deployment.path.as_deref().unwrap_or_default());
@@ -471,11 +472,7 @@ async fn run(
 ) -> Result<Result<Pulled, String>, NotStarted> {
     let (lines_tx, mut lines_rx) = mpsc::channel(MOST_WAITING);
     let cancelled = CancellationToken::new();
-    let operation = Operation {
-        cancelled: cancelled.clone(),
-        // Progress that nobody could send in time is old.
-        progress: Arc::new(move |line: String| drop(lines_tx.try_send(line))),
-    };
+    let operation = operation(&told.services.state_dir, cancelled.clone(), lines_tx);
     let running = async move {
         let runner = Runner {
             git: &told.services.puller.git,
@@ -508,6 +505,24 @@ async fn run(
     cut_short
 }
 
+/// What steps work under. Whatever still works under it, though nobody waits for it any more, keeps the worker's directory taken.
+fn operation(
+    state_dir: &Arc<StateDir>,
+    cancelled: CancellationToken,
+    lines_tx: mpsc::Sender<String>,
+) -> Operation {
+    let held = Arc::clone(state_dir);
+    let progress = move |line| {
+        let _held = &held;
+        // Progress that nobody could send in time is old.
+        drop(lines_tx.try_send(line));
+    };
+    Operation {
+        cancelled,
+        progress: Arc::new(progress),
+    }
+}
+
 /// Why steps were ended that did not end by themselves.
 pub(crate) fn too_long(limit: Duration) -> String {
     let limit = limit.as_secs();
@@ -531,3 +546,6 @@ async fn say(services: &Services, id: FlowRunId, level: LogLevel, message: Strin
     };
     services.run_log.send(entry).await;
 }
+
+#[cfg(test)]
+mod tests;

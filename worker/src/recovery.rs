@@ -169,7 +169,7 @@ async fn list_owned(services: &Services) -> Vec<Owned> {
 
 /// Removes workspaces of attempts that neither the journal nor the engine knows.
 async fn sweep_workspaces(services: &Services, with_jobs: HashSet<RunKey>) {
-    let workspaces = services.workspaces.clone();
+    let workspaces = services.state_dir.workspaces();
     let found = task::blocking(move || {
         let names = std::fs::read_dir(workspaces)
             .into_iter()

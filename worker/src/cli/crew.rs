@@ -25,6 +25,7 @@ use crate::{
     parts::Setup,
     reload,
     seat::{Place, Seat},
+    state_dir::{StateDir, StateDirError},
     status,
     task::{self, Ended, Task, Tasks},
     telemetry::{Loudness, chain},
@@ -323,7 +324,11 @@ impl Beginning {
         tokio::time::sleep(self.wait).await;
         let settings = Arc::clone(&self.settings_rx.borrow());
         let taken = self.state_dir.take();
-        let state_dir = taken.unwrap_or_else(|| start::take_state_dir(&settings, &self.pool))?;
+        let state_dir = match taken {
+            Some(taken) => taken?,
+            None => take_again(&settings, &self.seat)?,
+        };
+        self.seat.worker.get_or_init(|| state_dir.worker.clone());
         let kind = if let Some(kind) = settings.worker.kind {
             kind
         } else {
@@ -341,9 +346,48 @@ impl Beginning {
 
 // === functions ===
 
+/// The directory of a worker that is begun again: the one that it had, where its journal is.
+fn take_again(settings: &Settings, seat: &Seat) -> anyhow::Result<StateDir> {
+    let Some(name) = seat.worker.get() else {
+        return Ok(start::take_state_dir(settings, &seat.pool)?);
+    };
+    let mut settings = settings.clone();
+    settings.worker.name = Some(name.clone());
+    match start::take_state_dir(&settings, &seat.pool) {
+        // It passes by itself.
+        Err(StateDirError::Taken { .. }) => Err(anyhow::anyhow!(
+            "something that worker '{name}' had begun before has not ended yet, or it runs elsewhere"
+        )),
+        taken => Ok(taken?),
+    }
+}
+
 /// Waits for the next SIGHUP.
 async fn hung_up(hangups: &mut unix::Signal) {
     if hangups.recv().await.is_none() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use worker_config::settings::{self, Sources};
+
+    use super::*;
+
+    #[test]
+    fn who_is_begun_again_waits_for_its_own_directory() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let mut settings = settings::load(&Sources::default()).expect("the defaults are right");
+        root.path().clone_into(&mut settings.worker.state_dir);
+        let seat = Seat::new("demo");
+        let first = take_again(&settings, &seat).expect("it is free");
+        let name = first.worker.clone();
+        seat.worker.set(name.clone()).expect("it had none");
+        let error = take_again(&settings, &seat).expect_err("something holds it");
+        assert!(!is_misconfigured(&error), "{error}");
+        drop(first);
+        let again = take_again(&settings, &seat).expect("it is free again");
+        assert_eq!(again.worker, name);
     }
 }

@@ -109,7 +109,7 @@ pub(crate) async fn exec(
         settings,
         client: client.clone(),
         driver,
-        state_dir,
+        state_dir: Arc::new(state_dir),
         wish,
         echo: false,
         seat: None,

@@ -127,7 +127,7 @@ pub(crate) async fn setup(
         settings_rx,
         client: api.client.for_worker(&state_dir.worker),
         driver,
-        state_dir,
+        state_dir: Arc::new(state_dir),
         wish,
         echo: true,
         seat: None,

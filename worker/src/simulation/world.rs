@@ -29,7 +29,7 @@ use crate::{
     heartbeat::{self, PoolWish},
     journal::{Entry, Journal},
     parts::Setup,
-    state_dir::StateDir,
+    state_dir::{StateDir, StateDirError},
     task::{self, Task},
     worker::{self, Farewell},
 };
@@ -144,7 +144,7 @@ impl World {
             away: Arc::clone(&self.api_away),
         };
         let wire = Wire::to(far_end, steps.clone()).await;
-        let state_dir = self.state_dir();
+        let state_dir = self.state_dir().await;
         let setup = self.setup(state_dir, &wire, &steps);
         let (stages_tx, stages_rx) = mpsc::channel(4);
         if let Some((letter, delay)) = self.letter.take() {
@@ -173,7 +173,7 @@ impl World {
         }
         // The journal's thread may still write what it was told before. Whether that gets into the copy is a matter of luck, as it is for
         // a process.
-        self.bequeath();
+        self.bequeath().await;
         match interruption {
             Interruption::DeathWithLetter(_, delay) => {
                 self.letter = wire.lost().map(|letter| (letter, delay));
@@ -209,7 +209,7 @@ impl World {
 
     /// What the last worker's journal holds, once it has been written.
     async fn left_in_journal(&self) -> Vec<Entry> {
-        let path = self.state_dir().journal();
+        let path = self.state_dir().await.journal();
         let mut tries = 0;
         loop {
             let (_journal, entries) = Journal::open(&path).expect("the journal");
@@ -270,16 +270,24 @@ impl World {
         self.workers += 1;
     }
 
-    fn state_dir(&self) -> StateDir {
+    /// The directory of the worker that is to come, or of the last one, once everything of it has ended.
+    async fn state_dir(&self) -> StateDir {
         let root = self.home.path().join(self.workers.to_string());
-        StateDir::take(&root, POOL, Some("simulated")).expect("nobody else has it")
+        loop {
+            match StateDir::take(&root, POOL, Some("simulated")) {
+                Err(StateDirError::Taken { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                taken => return taken.expect("it can be made"),
+            }
+        }
     }
 
     /// Copies the journal as it is on disk to where the next worker looks for it.
-    pub(super) fn bequeath(&mut self) {
-        let journal = self.state_dir().journal();
+    pub(super) async fn bequeath(&mut self) {
+        let journal = self.state_dir().await.journal();
         self.workers += 1;
-        let heir = self.state_dir().journal();
+        let heir = self.state_dir().await.journal();
         for suffix in ["", "-wal"] {
             let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
             match std::fs::copy(with(&journal), with(&heir)) {
@@ -308,7 +316,7 @@ impl World {
             client: client(&ClientOptions::new(wire.url.clone()).named(&state_dir.worker)),
             wish: wish(&driver),
             driver: Arc::new(driver),
-            state_dir,
+            state_dir: Arc::new(state_dir),
             echo: false,
             seat: None,
         }
