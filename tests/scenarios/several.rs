@@ -115,6 +115,58 @@ fn a_pool_that_cannot_be_served_does_not_stop_the_others() {
 }
 
 #[test]
+fn each_line_about_one_of_several_pools_names_it() {
+    let scene = Scene::set();
+    scene.create_pool("second", "process");
+    let program = scene.worker();
+    let arguments = ["--pool", POOL, "--pool", "second", "--log-level", "debug"];
+    let worker = program.start(&arguments);
+    let run = scene.run(&deploy_to(&scene, "second"));
+    scene.wait_for(&run, "Completed", &worker);
+    // A task of its own says this.
+    drop(program.run(&["pause", "--pool", "second"]).expect_code(0));
+    wait_to_hear(&worker, "claiming nothing; what runs goes on");
+    worker.signal(Signal::SIGTERM);
+    let said = worker.finish().expect_code(0).stderr;
+    let pause = said.lines().find(|line| line.contains("claiming nothing"));
+    assert!(
+        pause.is_some_and(|line| line.contains(" worker{pool=second}:")),
+        "{said}"
+    );
+    let about: Vec<&str> = said.lines().filter(|line| line.contains(&run)).collect();
+    assert!(!about.is_empty(), "{said}");
+    for line in about {
+        assert!(line.contains(" worker{pool=second}:"), "{line}");
+    }
+
+    drop(program.run(&["resume"]).expect_code(0));
+    let worker = program.start(&[&arguments[..], &["--log-json"]].concat());
+    let run = scene.run(&deploy_to(&scene, "second"));
+    scene.wait_for(&run, "Completed", &worker);
+    drop(program.run(&["pause", "--pool", "second"]).expect_code(0));
+    wait_to_hear(&worker, "claiming nothing; what runs goes on");
+    worker.signal(Signal::SIGTERM);
+    let said = worker.finish().expect_code(0).stderr;
+    let lines = said.lines().map(|line| {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    });
+    let about = |line: &Value| {
+        line["span"]["flow_run_id"] == run.as_str()
+            || text(&line["message"]).contains("claiming nothing")
+    };
+    let pools: Vec<Value> = lines
+        .filter(about)
+        .map(|line| line["spans"][0]["pool"].clone())
+        .collect();
+    assert!(pools.len() > 1, "{said}");
+    assert!(pools.iter().all(|pool| pool == "second"), "{said}");
+
+    // One pool needs not be told from others.
+    let worker = program.start(&["--pool", "second"]);
+    wait_to_hear(&worker, "WARN claiming nothing; what runs goes on");
+}
+
+#[test]
 fn a_pool_whose_directory_cannot_be_had_does_not_stop_the_others() {
     let scene = Scene::set();
     scene.create_pool("second", "process");

@@ -11,6 +11,7 @@ use tokio::{
     signal::unix::{self, SignalKind, signal},
     sync::{mpsc, watch},
 };
+use tracing::{Instrument, Span};
 
 use worker_config::settings::Settings;
 
@@ -28,7 +29,7 @@ use crate::{
     state_dir::{StateDir, StateDirError},
     status,
     task::{self, Ended, Task, Tasks},
-    telemetry::{Loudness, chain},
+    telemetry::{Loudness, chain, shown},
     worker::{self, Farewell},
 };
 
@@ -157,8 +158,14 @@ impl Crew {
             wait,
         };
         let (api, out) = (Arc::clone(&self.api), self.out);
+        // Lines of several have to be told apart.
+        let span = if alone {
+            Span::none()
+        } else {
+            tracing::error_span!("worker", pool = %shown(&beginning.pool))
+        };
         let work = async move { beginning.work(&api, out, stages_rx).await };
-        self.working.spawn(index, Box::pin(work));
+        self.working.spawn(index, Box::pin(work.instrument(span)));
     }
 
     fn enter(&mut self, stage: Stage) {

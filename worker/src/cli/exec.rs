@@ -56,7 +56,7 @@ pub(crate) async fn exec(
         // What an operator wants to know of a worker is in the way of somebody who wants to see one run.
         "warn".clone_into(&mut context.settings.logging.level);
     }
-    telemetry::init(&context.settings.logging);
+    telemetry::init(&context.settings.logging, false);
     let file = manifest_file(&args.path)?;
     let manifest = Manifest::read(&file)?;
     let entry = deploy::choose(&manifest, &file, args.deployment.as_deref())

@@ -73,7 +73,7 @@ pub(crate) async fn pull(context: Context, out: Out, args: PullArgs) -> anyhow::
         manifest,
         link,
     } = args;
-    telemetry::init(&context.settings.logging);
+    telemetry::init(&context.settings.logging, false);
     let Wanted {
         steps,
         mut lookups,

@@ -53,7 +53,8 @@ pub(crate) async fn start(context: Context, out: Out) -> anyhow::Result<ExitCode
 }
 
 async fn work(mut context: Context, out: Out) -> anyhow::Result<ExitCode> {
-    let loudness = telemetry::init(&context.settings.logging);
+    let several = context.settings.pools.len() > 1;
+    let loudness = telemetry::init(&context.settings.logging, several);
     context.tell_notices(out);
     let named = context.settings.pools.iter();
     let mut pools: Vec<String> = named.filter_map(|own| own.pool.clone()).collect();
