@@ -1,5 +1,7 @@
 //! Several work pools served by one process.
 
+use std::net::TcpListener;
+
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use worker_tests::{http::Api, wait};
@@ -115,6 +117,30 @@ fn a_pool_that_cannot_be_served_does_not_stop_the_others() {
 }
 
 #[test]
+fn clones_that_hang_in_one_pool_hold_up_no_other() {
+    let scene = Scene::set();
+    scene.create_pool("second", "process");
+    // It takes connections, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = silent.local_addr().expect("it listens");
+    let repository = format!("http://{address}/code.git");
+    let step = json!({"prefect.deployments.steps.git_clone": {"repository": repository}});
+    let fields = json!({"pull_steps": [step], "job_variables": {"command": "true"}});
+    let waiting = scene.runs(40, &scene.deploy("waiting", &fields));
+    let program = scene.worker().with("WORKER_START_CONCURRENCY", "40");
+    let worker = program.start(&["--pool", POOL, "--pool", "second"]);
+    wait::until("all of them are being prepared", BOUND, || {
+        let states = waiting.iter().map(|run| scene.state(run));
+        match states.filter(|state| state == "Pending").count() {
+            40 => Ok(()),
+            other => Err(format!("{other}: {}", worker.stderr())),
+        }
+    });
+    let run = scene.run(&deploy_to(&scene, "second"));
+    scene.wait_for(&run, "Completed", &worker);
+}
+
+#[test]
 fn each_line_about_one_of_several_pools_names_it() {
     let scene = Scene::set();
     scene.create_pool("second", "process");
@@ -128,7 +154,7 @@ fn each_line_about_one_of_several_pools_names_it() {
     wait_to_hear(&worker, "claiming nothing; what runs goes on");
     worker.signal(Signal::SIGTERM);
     let said = worker.finish().expect_code(0).stderr;
-    let pause = said.lines().find(|line| line.contains("claiming nothing"));
+    let pause = said.lines().find(|line| line.contains("claiming nothing;"));
     assert!(
         pause.is_some_and(|line| line.contains(" worker{pool=second}:")),
         "{said}"
@@ -152,7 +178,7 @@ fn each_line_about_one_of_several_pools_names_it() {
     });
     let about = |line: &Value| {
         line["span"]["flow_run_id"] == run.as_str()
-            || text(&line["message"]).contains("claiming nothing")
+            || text(&line["message"]).contains("claiming nothing;")
     };
     let pools: Vec<Value> = lines
         .filter(about)
