@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use prometheus::IntCounter;
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::Instant,
@@ -124,12 +125,16 @@ pub(crate) struct Parts {
     must_live: Vec<Part>,
     /// Ends only when the pool cannot be served.
     beating: Task<PoolError>,
+    /// Sends traces. Whatever becomes of it is no reason to end.
+    _tracing: Option<Task<()>>,
 }
 
 /// Opens the journal, and starts everything but the loop. Nothing here waits for the API: probes must find somebody at home.
 pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     let (journal, left) = Journal::open(&setup.state_dir.journal())?;
-    let (voices, mut must_live) = voices(&setup);
+    let metrics = Arc::new(Metrics::new(&setup.wish.pool, setup.wish.kind.as_str()));
+    let (traces, tracing) = open_traces(&setup, metrics.spans_lost.clone());
+    let (voices, mut must_live) = voices(&setup, metrics, traces);
     let puller = Puller::new(&setup.settings)?;
     let services = Arc::new(services(&setup, journal, voices, puller));
     let mut dispatcher = Dispatcher::new(limits(&setup.settings));
@@ -175,7 +180,11 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     must_live.extend(beginning.sockets(sleepers));
     must_live.push(beginning.janitor());
     Ok(Assembled {
-        parts: Parts { must_live, beating },
+        parts: Parts {
+            must_live,
+            beating,
+            _tracing: tracing,
+        },
         services,
         dispatcher,
         wires: Wires {
@@ -290,20 +299,20 @@ impl Beginning<'_> {
 struct Voices {
     run_log: RunLog,
     emitter: Emitter,
+    metrics: Arc<Metrics>,
     traces: Traces,
 }
 
-fn voices(setup: &Setup) -> (Voices, Vec<Part>) {
+fn voices(setup: &Setup, metrics: Arc<Metrics>, traces: Traces) -> (Voices, Vec<Part>) {
     let (run_log, mut parts) = open_run_log(&setup.settings, &setup.client);
     let (emitter, items_rx) = Emitter::new(speaker(setup));
     let websockets = setup.settings.api.websockets;
     let ship = emitter::ship(setup.client.clone(), websockets, items_rx);
     parts.push(("events", task::spawn("events", ship)));
-    let (traces, tracing) = open_traces(setup);
-    parts.extend(tracing);
     let voices = Voices {
         run_log,
         emitter,
+        metrics,
         traces,
     };
     (voices, parts)
@@ -323,6 +332,7 @@ fn services(
     Voices {
         run_log,
         emitter,
+        metrics,
         traces,
     }: Voices,
     puller: Puller,
@@ -345,7 +355,7 @@ fn services(
         emitter,
         pool_id: watch::Sender::new(None),
         channel_pool: watch::Sender::new(None),
-        metrics: Arc::new(Metrics::new(&wish.pool, wish.kind.as_str())),
+        metrics,
         board: Arc::new(Board::new(traces)),
         identity: Identity {
             owner: Owner(format!("{}/{}", wish.pool, state_dir.worker)),
@@ -364,7 +374,7 @@ fn services(
 }
 
 /// Begins to record traces, where somebody wants them. A collector that cannot be is told, and costs no flow run anything.
-fn open_traces(setup: &Setup) -> (Traces, Option<Part>) {
+fn open_traces(setup: &Setup, lost: IntCounter) -> (Traces, Option<Task<()>>) {
     let settings = &setup.settings.traces;
     let about = speaker(setup);
     let worker = vec![
@@ -372,15 +382,15 @@ fn open_traces(setup: &Setup) -> (Traces, Option<Part>) {
         ("prefect.worker.type", about.kind),
         ("prefect.work-pool.name", about.pool),
     ];
-    let (traces, items_rx) = Traces::new(settings, worker);
+    let (traces, items_rx) = Traces::new(settings, worker, lost.clone());
     let (Some(url), Some(items_rx)) = (settings.endpoint.clone(), items_rx) else {
         return (Traces::default(), None);
     };
     let options = ClientOptions::from_settings(&setup.settings.api, url.clone());
     match Collector::new(&options, url, &settings.headers, settings.timeout) {
         Ok(collector) => {
-            let ship = traces::ship(collector, settings.clone(), items_rx);
-            (traces, Some(("traces", task::spawn("traces", ship))))
+            let ship = traces::ship(collector, settings.clone(), lost, items_rx);
+            (traces, Some(task::spawn("traces", ship)))
         }
         Err(error) => {
             tracing::error!(error = %chain(&error), "there are no traces");
@@ -456,3 +466,6 @@ impl Parts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
