@@ -1,6 +1,6 @@
 //! What every command begins with: the settings, and the API.
 
-use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 
@@ -102,24 +102,24 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 impl Context {
     pub(crate) fn load(flags: Flags, out: Out) -> anyhow::Result<Self> {
-        Self::load_with(flags, BTreeMap::new(), out)
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let directory = std::env::current_dir().context("the current directory")?;
+        Self::load_at(flags, (variables.collect(), directory), out)
     }
 
-    /// The same with variables beside those of this process, and before them.
-    pub(crate) fn load_with(
+    /// The same as a process with this environment and directory would.
+    pub(crate) fn load_at(
         flags: Flags,
-        variables: BTreeMap<String, String>,
+        (mut environment, directory): (BTreeMap<String, String>, PathBuf),
         out: Out,
     ) -> anyhow::Result<Self> {
-        let mut environment: BTreeMap<String, String> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        environment.extend(variables);
         credentials::add(&mut environment)?;
         let sources = Sources {
             flags,
             home: environment.get("HOME").map(Into::into),
-            directory: std::env::current_dir().context("the current directory")?,
+            directory,
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
             environment,
         };

@@ -143,16 +143,16 @@ pub(crate) fn own_environment() -> Environment {
     Environment(variables.filter(not_ours).collect())
 }
 
-/// Makes the driver for a pool type. Subprocess jobs are kept in a directory of theirs, and inherit an environment.
+/// Makes the driver for a pool type. Subprocess jobs are kept in a directory of theirs. The environment says where engines are, and subprocess jobs inherit it.
 pub(crate) async fn driver(
     kind: DriverKind,
     settings: &Settings,
     jobs: PathBuf,
-    inherited: Environment,
+    environment: Environment,
 ) -> anyhow::Result<Arc<dyn Driver>> {
     match kind {
         DriverKind::Process => {
-            let mut options = SubprocessOptions::new(jobs, inherited);
+            let mut options = SubprocessOptions::new(jobs, environment);
             options.python.clone_from(&settings.process.python);
             if !settings.process.cgroups {
                 options.cgroups = Cgroups::Off;
@@ -160,15 +160,11 @@ pub(crate) async fn driver(
             Ok(Arc::new(SubprocessDriver::new(options)?))
         }
         DriverKind::Docker => {
-            let options = docker_options(settings)?;
+            let options = docker_options(settings, &environment)?;
             Ok(Arc::new(DockerDriver::connect(options).await?))
         }
         DriverKind::Kubernetes => {
-            let environment = std::env::vars_os().filter_map(|(name, value)| {
-                Some((name.into_string().ok()?, value.into_string().ok()?))
-            });
-            let mut options =
-                KubernetesOptions::from_environment(default_image(), &environment.collect());
+            let mut options = KubernetesOptions::from_environment(default_image(), &environment.0);
             let image = settings.kubernetes.pull_image.clone();
             options.settings.pull_image = image.map(PullImage);
             if !settings.kubernetes.pass_credentials {
@@ -182,7 +178,7 @@ pub(crate) async fn driver(
 }
 
 /// The engine that a `docker` in the same environment would speak to.
-fn docker_options(settings: &Settings) -> anyhow::Result<DockerOptions> {
+fn docker_options(settings: &Settings, environment: &Environment) -> anyhow::Result<DockerOptions> {
     let common = DockerSettings {
         version: worker_api::REFERENCE_VERSION.to_owned(),
         default_image: default_image(),
@@ -193,10 +189,7 @@ fn docker_options(settings: &Settings) -> anyhow::Result<DockerOptions> {
         current_dir: std::env::current_dir()?,
         bind_workspace: settings.docker.bind_workspace,
     };
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let mut options = DockerOptions::from_environment(common, &environment)
+    let mut options = DockerOptions::from_environment(common, &environment.0)
         .map_err(|error| Misconfigured(telemetry::chain(&error)))?;
     options.keep_failed = settings.docker.keep_failed;
     if settings.docker.hide_environment {
