@@ -112,15 +112,11 @@ impl Code {
 impl Puller {
     /// Makes what pulls. Mirrors of repositories are shared by all workers of a state directory.
     pub(crate) fn new(settings: &Settings) -> Result<Self, BuildError> {
-        let texts = std::env::vars_os();
-        let texts = texts.filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
         Ok(Self {
             git: Git::new(git_options(settings))?,
             terms: terms(settings),
             python: settings.process.python.clone(),
-            environment: Environment(texts.collect()),
+            environment: Environment::of_process(),
             mode: settings.pull.mode,
             has_image: settings.kubernetes.pull_image.is_some(),
             timeout: settings.pull.timeout,

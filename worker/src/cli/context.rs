@@ -1,6 +1,6 @@
 //! What every command begins with: the settings, and the API.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 
@@ -9,6 +9,7 @@ use worker_api::{
     types::{FlowRun, FlowRunFilter},
 };
 use worker_config::settings::{self, ConfigErrors, Flags, Settings, Sources};
+use worker_drivers::Environment;
 
 use super::{
     args::{Global, StartArgs},
@@ -102,17 +103,14 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 impl Context {
     pub(crate) fn load(flags: Flags, out: Out) -> anyhow::Result<Self> {
-        let variables = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
         let directory = std::env::current_dir().context("the current directory")?;
-        Self::load_at(flags, (variables.collect(), directory), out)
+        Self::load_at(flags, (Environment::of_process(), directory), out)
     }
 
     /// The same as a process with this environment and directory would.
     pub(crate) fn load_at(
         flags: Flags,
-        (mut environment, directory): (BTreeMap<String, String>, PathBuf),
+        (Environment(mut environment), directory): (Environment, PathBuf),
         out: Out,
     ) -> anyhow::Result<Self> {
         credentials::add(&mut environment)?;

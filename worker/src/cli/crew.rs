@@ -70,7 +70,6 @@ struct Member {
 /// What one worker is begun with.
 struct Beginning {
     settings_rx: watch::Receiver<Arc<Settings>>,
-    pool: String,
     /// What taking its directory gave, where that was tried already.
     state_dir: Option<TakenDir>,
     seat: Arc<Seat>,
@@ -151,7 +150,6 @@ impl Crew {
         member.stages_tx = Some(stages_tx);
         let beginning = Beginning {
             settings_rx: member.settings_tx.subscribe(),
-            pool: member.seat.pool.clone(),
             state_dir,
             seat: Arc::clone(&member.seat),
             alone,
@@ -162,7 +160,7 @@ impl Crew {
         let span = if alone {
             Span::none()
         } else {
-            tracing::error_span!("worker", pool = %shown(&beginning.pool))
+            tracing::error_span!("worker", pool = %shown(&beginning.seat.pool))
         };
         let work = async move { beginning.work(&api, out, stages_rx).await };
         self.working.spawn(index, Box::pin(work.instrument(span)));
@@ -258,29 +256,25 @@ impl Crew {
     }
 
     fn report(&self) -> Report {
-        let seats = self.members.iter().map(|member| &member.seat);
-        let mut reports = seats.map(|seat| (&seat.pool, seat.report()));
-        if self.members.len() == 1
-            && let Some((_, only)) = reports.next()
-        {
-            return only;
+        if let [only] = &self.members[..] {
+            return only.seat.report();
         }
         let mut whole = Report {
             alive: true,
             ..Report::default()
         };
         let mut words = Vec::new();
-        for (pool, report) in reports {
+        for Member { seat, .. } in &self.members {
             let Report {
                 ready,
                 ending,
                 alive,
                 status,
-            } = report;
+            } = seat.report();
             whole.ready |= ready;
             whole.ending |= ending && self.stage > Stage::Working;
             whole.alive &= alive;
-            words.push(format!("{pool}: {status}"));
+            words.push(format!("{}: {status}", seat.pool));
         }
         whole.status = words.join(" | ");
         whole
@@ -330,8 +324,7 @@ impl Beginning {
     async fn prepare(&mut self, api: &Api, out: Out) -> anyhow::Result<Setup> {
         tokio::time::sleep(self.wait).await;
         let settings = Arc::clone(&self.settings_rx.borrow());
-        let taken = self.state_dir.take();
-        let state_dir = match taken {
+        let state_dir = match self.state_dir.take() {
             Some(taken) => taken?,
             None => take_again(&settings, &self.seat)?,
         };
@@ -341,7 +334,7 @@ impl Beginning {
         } else {
             let asking = "asking the API for the work pool".to_owned();
             self.seat.show(Place::Beginning(asking));
-            start::find_kind(&api.client, &settings, (&self.pool, self.alone), out).await?
+            start::find_kind(&api.client, &settings, (&self.seat.pool, self.alone), out).await?
         };
         let setup = start::setup(self.settings_rx.clone(), kind, api, state_dir).await?;
         Ok(Setup {

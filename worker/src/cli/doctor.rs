@@ -43,8 +43,8 @@ pub(crate) async fn doctor(flags: Flags, out: Out, asked: Asked) -> anyhow::Resu
     let mut context = match &unit {
         Some(Ok(unit)) => {
             // What the unit's worker is told, and nothing of whoever asks.
-            environment.0 = unit.environment();
-            let place = (environment.0.clone(), unit.directory());
+            environment = Environment(unit.environment());
+            let place = (environment.clone(), unit.directory());
             Context::load_at(of_unit(unit, flags), place, out)?
         }
         _ => Context::load(flags, out)?,

@@ -47,6 +47,27 @@ const POOL: &str = "exec";
 /// How often things are looked at: everything is in this process.
 const PACE: Duration = Duration::from_millis(20);
 
+/// A directory for one run, removed with all that is in it at the end.
+struct Scratch(PathBuf);
+
+// === impl Scratch ===
+
+impl Scratch {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, directory = %self.0.display(), "cannot be removed");
+        }
+    }
+}
+
+// === functions ===
+
 pub(crate) async fn exec(
     mut context: Context,
     out: Out,
@@ -195,28 +216,12 @@ fn manifest_file(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(found.map_err(|error| Misconfigured(telemetry::chain(error.as_ref())))?)
 }
 
-/// A directory for one run, inside the state directory so that it is on a disk meant for this, removed with all that is in it at the end.
+/// It is inside the state directory, so that it is on a disk meant for this.
 fn scratch(state_dir: &Path) -> anyhow::Result<Scratch> {
     let path = state_dir.join(format!("exec-{}", uuid::Uuid::new_v4()));
     match std::fs::create_dir_all(&path) {
         Ok(()) => Ok(Scratch(path)),
         Err(source) => Err(StateDirError::Io { path, source }.into()),
-    }
-}
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, directory = %self.0.display(), "cannot be removed");
-        }
     }
 }
 

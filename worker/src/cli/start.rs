@@ -135,12 +135,12 @@ pub(crate) async fn setup(
     })
 }
 
-/// What jobs of this machine may have of this process' environment. A variable whose name or value is not text cannot be passed on as one.
+/// What jobs of this machine may have of this process' environment.
 pub(crate) fn own_environment() -> Environment {
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let not_ours = |(name, _): &(String, String)| !notify::VARIABLES.contains(&name.as_str());
-    Environment(variables.filter(not_ours).collect())
+    let mut environment = Environment::of_process();
+    let ours = |name: &String| notify::VARIABLES.contains(&name.as_str());
+    environment.0.retain(|name, _| !ours(name));
+    environment
 }
 
 /// Makes the driver for a pool type. Subprocess jobs are kept in a directory of theirs. The environment says where engines are, and subprocess jobs inherit it.
