@@ -121,10 +121,14 @@ impl Unit {
         let command = self.get("ExecStart").split("argv[]=").nth(1)?;
         let words = shlex::split(command.split(" ;").next()?)?;
         let environment = self.environment();
-        let words = words.iter().map(|word| filled(word, &environment));
+        let words: Vec<_> = words
+            .iter()
+            .map(|word| filled(word, &environment))
+            .collect();
         // A program before it may have set something up.
-        let ours = words.skip_while(|word| Path::new(word).file_name() != Some("worker".as_ref()));
-        let cli = args::Cli::try_parse_from(ours).ok()?;
+        let ours = |word: &String| Path::new(word).file_name() == Some("worker".as_ref());
+        let begins = words.iter().position(ours)?;
+        let cli = args::Cli::try_parse_from(&words[begins..]).ok()?;
         let start = match cli.command {
             None => cli.start,
             Some(args::Command::Start(start)) => *start,
