@@ -19,7 +19,13 @@ mod sources;
 mod space;
 mod traces;
 
-use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+    num::NonZeroU32,
+    path::PathBuf,
+    time::Duration,
+};
 
 use url::Url;
 
@@ -353,15 +359,13 @@ pub fn load(sources: &Sources) -> Result<Settings, ConfigErrors> {
     let mut settings = build::settings(sources, &layers, &prefect, &mut notes);
     settings.job_environment =
         job_environment::collect(sources, &prefect, &layers, &settings, &mut notes);
-    let Notes { errors, notices } = notes;
+    let Notes {
+        mut errors,
+        notices,
+    } = notes;
     // What holds for several pools was read for each of them.
-    let mut each_once: Vec<ConfigError> = Vec::new();
-    for error in errors {
-        if !each_once.contains(&error) {
-            each_once.push(error);
-        }
-    }
-    let errors = each_once;
+    let mut told = HashSet::new();
+    errors.retain(|error| told.insert(error.clone()));
     settings.notices = notices;
     if errors.is_empty() {
         Ok(settings)

@@ -19,6 +19,7 @@ use tokio::{
     task::JoinSet,
 };
 
+use tracing::Instrument;
 use worker_config::{DriverKind, policy::Policy};
 
 use crate::{
@@ -306,7 +307,7 @@ impl Shared {
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> tokio::task::AbortHandle {
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(work)
+        tasks.spawn(work.in_current_span())
     }
 
     /// Remembers whose containers this driver may touch.

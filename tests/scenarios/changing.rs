@@ -1,7 +1,7 @@
 //! What an operator changes while a worker runs.
 
 use std::{
-    os::unix::net::UnixDatagram,
+    os::unix::net::{UnixDatagram, UnixListener},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -69,6 +69,42 @@ fn settings_that_were_changed_hold_from_a_sighup_on_and_running_jobs_go_on() {
     std::fs::write(directory.join("go"), "").expect("writable");
     let kept = runs.iter().find(|run| Some(*run) != refused);
     scene.wait_for(kept.expect("there are two"), "Completed", &worker);
+}
+
+#[test]
+fn settings_that_change_while_a_worker_is_assembled_hold_for_it() {
+    let scene = Scene::without_pool();
+    scene.create_pool("boxes", "docker");
+    let (file, program) = with_file(&scene);
+    std::fs::write(&file, "[worker]\nlimit = 1\n").expect("writable");
+    // A worker asks its engine before it begins, and this one is slow to answer.
+    let socket = scene.directory("engine").join("socket");
+    let engine = UnixListener::bind(&socket).expect("a socket can be made");
+    let program = program.with("DOCKER_HOST", format!("unix://{}", socket.display()));
+    let arguments = [
+        "--pool",
+        "boxes",
+        "--with-healthcheck",
+        "--status-port",
+        "0",
+    ];
+    let worker = program.start(&arguments);
+    let (asked, _) = engine.accept().expect("it asks");
+    std::fs::write(&file, "[worker]\nlimit = 3\n").expect("writable");
+    worker.signal(Signal::SIGHUP);
+    wait_to_hear(&worker, "worker.limit 1 -> 3");
+    drop((asked, engine));
+    let status = wait_for_status(&worker);
+    wait::until("the worker has its limit", BOUND, || {
+        let metrics = text(&status.get("/metrics"));
+        let limit = metrics
+            .lines()
+            .find(|line| line.starts_with("worker_slots_limit{"));
+        match limit {
+            Some(line) if line.ends_with(" 3") => Ok(()),
+            other => Err(format!("{other:?}: {}", worker.stderr())),
+        }
+    });
 }
 
 #[test]

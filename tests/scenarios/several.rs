@@ -1,5 +1,7 @@
 //! Several work pools served by one process.
 
+use std::net::TcpListener;
+
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use worker_tests::{http::Api, wait};
@@ -112,6 +114,106 @@ fn a_pool_that_cannot_be_served_does_not_stop_the_others() {
         ready.contains("nowhere: work pool 'nowhere' does not exist"),
         "{ready}"
     );
+}
+
+#[test]
+fn clones_that_hang_in_one_pool_hold_up_no_other() {
+    let scene = Scene::set();
+    scene.create_pool("second", "process");
+    // It takes connections, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = silent.local_addr().expect("it listens");
+    let repository = format!("http://{address}/code.git");
+    let step = json!({"prefect.deployments.steps.git_clone": {"repository": repository}});
+    let fields = json!({"pull_steps": [step], "job_variables": {"command": "true"}});
+    let waiting = scene.runs(40, &scene.deploy("waiting", &fields));
+    let program = scene.worker().with("WORKER_START_CONCURRENCY", "40");
+    let worker = program.start(&["--pool", POOL, "--pool", "second"]);
+    wait::until("all of them are being prepared", BOUND, || {
+        let states = waiting.iter().map(|run| scene.state(run));
+        match states.filter(|state| state == "Pending").count() {
+            40 => Ok(()),
+            other => Err(format!("{other}: {}", worker.stderr())),
+        }
+    });
+    let run = scene.run(&deploy_to(&scene, "second"));
+    scene.wait_for(&run, "Completed", &worker);
+}
+
+#[test]
+fn each_line_about_one_of_several_pools_names_it() {
+    let scene = Scene::set();
+    scene.create_pool("second", "process");
+    let program = scene.worker();
+    let arguments = ["--pool", POOL, "--pool", "second", "--log-level", "debug"];
+    let worker = program.start(&arguments);
+    let run = scene.run(&deploy_to(&scene, "second"));
+    scene.wait_for(&run, "Completed", &worker);
+    // A task of its own says this.
+    drop(program.run(&["pause", "--pool", "second"]).expect_code(0));
+    wait_to_hear(&worker, "claiming nothing; what runs goes on");
+    worker.signal(Signal::SIGTERM);
+    let said = worker.finish().expect_code(0).stderr;
+    let pause = said.lines().find(|line| line.contains("claiming nothing;"));
+    assert!(
+        pause.is_some_and(|line| line.contains(" worker{pool=second}:")),
+        "{said}"
+    );
+    let about: Vec<&str> = said.lines().filter(|line| line.contains(&run)).collect();
+    assert!(!about.is_empty(), "{said}");
+    for line in about {
+        assert!(line.contains(" worker{pool=second}:"), "{line}");
+    }
+
+    drop(program.run(&["resume"]).expect_code(0));
+    let worker = program.start(&[&arguments[..], &["--log-json"]].concat());
+    let run = scene.run(&deploy_to(&scene, "second"));
+    scene.wait_for(&run, "Completed", &worker);
+    drop(program.run(&["pause", "--pool", "second"]).expect_code(0));
+    wait_to_hear(&worker, "claiming nothing; what runs goes on");
+    worker.signal(Signal::SIGTERM);
+    let said = worker.finish().expect_code(0).stderr;
+    let lines = said.lines().map(|line| {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    });
+    let about = |line: &Value| {
+        line["span"]["flow_run_id"] == run.as_str()
+            || text(&line["message"]).contains("claiming nothing;")
+    };
+    let pools: Vec<Value> = lines
+        .filter(about)
+        .map(|line| line["spans"][0]["pool"].clone())
+        .collect();
+    assert!(pools.len() > 1, "{said}");
+    assert!(pools.iter().all(|pool| pool == "second"), "{said}");
+
+    // One pool needs not be told from others.
+    let worker = program.start(&["--pool", "second"]);
+    wait_to_hear(&worker, "WARN claiming nothing; what runs goes on");
+}
+
+#[test]
+fn a_pool_whose_directory_cannot_be_had_does_not_stop_the_others() {
+    let scene = Scene::set();
+    scene.create_pool("second", "process");
+    let state = scene.directory("state");
+    let program = scene
+        .worker()
+        .with("WORKER_STATE_DIR", state.display().to_string());
+    std::fs::create_dir(state.join("workers")).expect("writable");
+    std::fs::write(state.join("workers/second"), "").expect("writable");
+    let said = format!("the state directory {}/workers/second/", state.display());
+    let alone = program.run(&["--pool", "second"]).expect_code(78);
+    assert!(alone.stderr.contains(&said), "{alone}");
+
+    let arguments = ["--pool", "second", "--pool", POOL, "--with-healthcheck"];
+    let worker = program.start(&[&arguments[..], &["--status-port", "0"]].concat());
+    wait_to_hear(&worker, "the work pool is not served; the others are");
+    wait_to_hear(&worker, &said);
+    let run = scene.run(&scene.deploy_command("true"));
+    scene.wait_for(&run, "Completed", &worker);
+    let because = text(&because(&wait_for_status(&worker), "second"));
+    assert!(because.contains(&said), "{because}");
 }
 
 #[test]

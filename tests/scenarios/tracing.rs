@@ -10,7 +10,7 @@ use serde_json::json;
 use worker_tests::wait;
 
 use crate::{
-    scene::{BOUND, Scene, lines_of, script},
+    scene::{self, BOUND, Scene, lines_of, script, wait_for_status},
     stage::POOL,
 };
 
@@ -185,7 +185,8 @@ fn a_collector_that_refuses_costs_no_run_anything_and_without_one_nothing_is_add
     let program = scene
         .worker()
         .with("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url());
-    let worker = program.start(&["--pool", POOL]);
+    let arguments = ["--pool", POOL, "--with-healthcheck", "--status-port", "0"];
+    let worker = program.start(&arguments);
     let runs = scene.runs(5, &deployment);
     scene.wait_for_all(&runs, "Completed", &worker);
     wait::until("the loss is told", BOUND, || {
@@ -196,6 +197,11 @@ fn a_collector_that_refuses_costs_no_run_anything_and_without_one_nothing_is_add
             Err(said)
         }
     });
+    let metrics = scene::text(&wait_for_status(&worker).get("/metrics"));
+    let lost = metrics
+        .lines()
+        .find(|line| line.starts_with("worker_trace_spans_lost_total{"));
+    assert!(lost.is_some_and(|line| !line.ends_with(" 0")), "{metrics}");
     drop(worker);
     let program = scene.worker();
     let worker = program.start(&["--pool", POOL]);

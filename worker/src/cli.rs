@@ -32,8 +32,11 @@ use worker_config::settings::Flags;
 /// How many threads carry the runtime at most. The worker waits far more than it computes.
 const MOST_THREADS: usize = 4;
 
-/// How many threads may block at once: a git clone, the removal of a workspace.
-const MOST_BLOCKING: usize = 32;
+/// How many threads may block at once, for all pools of a process: a git clone, the start and the end of a subprocess, the look-up of a name.
+///
+/// It bounds no pulls; `start_concurrency` does, for each pool. It is far more than several pools are likely to have together (16 each where nobody
+/// says more), so that clones from a slow server do not hold up the jobs of other pools. A thread that has nothing to do goes away.
+const MOST_BLOCKING: usize = 512;
 
 /// The program, from its arguments to its exit code: 0 done, 1 the run or check failed, 2 usage, 78 configuration.
 pub fn main() -> ExitCode {

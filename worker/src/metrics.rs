@@ -27,6 +27,8 @@ pub(crate) struct Metrics {
     acquisition: Acquisition,
     jobs: Jobs,
     heartbeats: IntCounterVec,
+    /// Spans of traces that nobody got.
+    pub(crate) spans_lost: IntCounter,
 }
 
 /// What tells workers apart.
@@ -154,6 +156,10 @@ impl Metrics {
             acquisition: Acquisition::new(&make),
             jobs: Jobs::new(&make),
             heartbeats: make.counters("heartbeats_total", "Heartbeats.", "result"),
+            spans_lost: make.counter(
+                "trace_spans_lost_total",
+                "Spans of traces that no collector took: it was away, or slower than they came.",
+            ),
             labels,
             registry,
         }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use prometheus::IntCounter;
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::Instant,
@@ -49,12 +50,14 @@ const FLOW_HOLDS: Duration = Duration::from_mins(5);
 pub(crate) struct Setup {
     /// How it is set up.
     pub(crate) settings: Settings,
+    /// The same as it changes from then on.
+    pub(crate) settings_rx: watch::Receiver<Arc<Settings>>,
     /// The API.
     pub(crate) client: Client,
     /// The engine.
     pub(crate) driver: Arc<dyn Driver>,
     /// Its directory, with its name.
-    pub(crate) state_dir: StateDir,
+    pub(crate) state_dir: Arc<StateDir>,
     /// The pool it wants.
     pub(crate) wish: PoolWish,
     /// Whether the output of jobs may be written to the worker's own.
@@ -122,14 +125,16 @@ pub(crate) struct Parts {
     must_live: Vec<Part>,
     /// Ends only when the pool cannot be served.
     beating: Task<PoolError>,
-    /// Held so that no second worker takes the name while this one runs.
-    _state_dir: StateDir,
+    /// Sends traces. Whatever becomes of it is no reason to end.
+    _tracing: Option<Task<()>>,
 }
 
 /// Opens the journal, and starts everything but the loop. Nothing here waits for the API: probes must find somebody at home.
 pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
     let (journal, left) = Journal::open(&setup.state_dir.journal())?;
-    let (voices, mut must_live) = voices(&setup);
+    let metrics = Arc::new(Metrics::new(&setup.wish.pool, setup.wish.kind.as_str()));
+    let (traces, tracing) = open_traces(&setup, metrics.spans_lost.clone());
+    let (voices, mut must_live) = voices(&setup, metrics, traces);
     let puller = Puller::new(&setup.settings)?;
     let services = Arc::new(services(&setup, journal, voices, puller));
     let mut dispatcher = Dispatcher::new(limits(&setup.settings));
@@ -178,7 +183,7 @@ pub(crate) async fn assemble(setup: Setup) -> Result<Assembled, WorkerError> {
         parts: Parts {
             must_live,
             beating,
-            _state_dir: setup.state_dir,
+            _tracing: tracing,
         },
         services,
         dispatcher,
@@ -218,7 +223,7 @@ impl Beginning<'_> {
                 prefetch: worker.prefetch,
                 interval: worker.query_interval,
             },
-            settings_rx: services.settings.subscribe(),
+            settings_rx: services.settings.clone(),
             gate_rx,
             soon: Arc::clone(&sleepers.poller),
             events_tx: self.events_tx.clone(),
@@ -235,7 +240,7 @@ impl Beginning<'_> {
     ) -> Part {
         let lookout = Lookout {
             client: self.setup.client.clone(),
-            settings_rx: self.services.settings.subscribe(),
+            settings_rx: self.services.settings.clone(),
             ours_rx,
             soon_rx,
             events_tx: self.events_tx.clone(),
@@ -294,20 +299,20 @@ impl Beginning<'_> {
 struct Voices {
     run_log: RunLog,
     emitter: Emitter,
+    metrics: Arc<Metrics>,
     traces: Traces,
 }
 
-fn voices(setup: &Setup) -> (Voices, Vec<Part>) {
+fn voices(setup: &Setup, metrics: Arc<Metrics>, traces: Traces) -> (Voices, Vec<Part>) {
     let (run_log, mut parts) = open_run_log(&setup.settings, &setup.client);
     let (emitter, items_rx) = Emitter::new(speaker(setup));
     let websockets = setup.settings.api.websockets;
     let ship = emitter::ship(setup.client.clone(), websockets, items_rx);
     parts.push(("events", task::spawn("events", ship)));
-    let (traces, tracing) = open_traces(setup);
-    parts.extend(tracing);
     let voices = Voices {
         run_log,
         emitter,
+        metrics,
         traces,
     };
     (voices, parts)
@@ -327,12 +332,14 @@ fn services(
     Voices {
         run_log,
         emitter,
+        metrics,
         traces,
     }: Voices,
     puller: Puller,
 ) -> Services {
     let Setup {
         settings,
+        settings_rx,
         client,
         driver,
         state_dir,
@@ -348,17 +355,17 @@ fn services(
         emitter,
         pool_id: watch::Sender::new(None),
         channel_pool: watch::Sender::new(None),
-        metrics: Arc::new(Metrics::new(&wish.pool, wish.kind.as_str())),
+        metrics,
         board: Arc::new(Board::new(traces)),
         identity: Identity {
             owner: Owner(format!("{}/{}", wish.pool, state_dir.worker)),
             worker: state_dir.worker.clone(),
             pool: wish.pool.clone(),
         },
-        settings: watch::Sender::new(Arc::new(settings.clone())),
+        settings: settings_rx.clone(),
         job_environment: settings.job_environment.clone(),
         puller,
-        workspaces: state_dir.workspaces(),
+        state_dir: Arc::clone(state_dir),
         echo: *echo,
         deployments: Fresh::new(),
         flows: Fresh::holding(FLOW_HOLDS),
@@ -367,7 +374,7 @@ fn services(
 }
 
 /// Begins to record traces, where somebody wants them. A collector that cannot be is told, and costs no flow run anything.
-fn open_traces(setup: &Setup) -> (Traces, Option<Part>) {
+fn open_traces(setup: &Setup, lost: IntCounter) -> (Traces, Option<Task<()>>) {
     let settings = &setup.settings.traces;
     let about = speaker(setup);
     let worker = vec![
@@ -375,15 +382,15 @@ fn open_traces(setup: &Setup) -> (Traces, Option<Part>) {
         ("prefect.worker.type", about.kind),
         ("prefect.work-pool.name", about.pool),
     ];
-    let (traces, items_rx) = Traces::new(settings, worker);
+    let (traces, items_rx) = Traces::new(settings, worker, lost.clone());
     let (Some(url), Some(items_rx)) = (settings.endpoint.clone(), items_rx) else {
         return (Traces::default(), None);
     };
     let options = ClientOptions::from_settings(&setup.settings.api, url.clone());
     match Collector::new(&options, url, &settings.headers, settings.timeout) {
         Ok(collector) => {
-            let ship = traces::ship(collector, settings.clone(), items_rx);
-            (traces, Some(("traces", task::spawn("traces", ship))))
+            let ship = traces::ship(collector, settings.clone(), lost, items_rx);
+            (traces, Some(task::spawn("traces", ship)))
         }
         Err(error) => {
             tracing::error!(error = %chain(&error), "there are no traces");
@@ -459,3 +466,6 @@ impl Parts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,7 @@ use crate::{
     services::Services,
     site::Resolved,
     sources,
+    state_dir::StateDir,
     telemetry::chain,
 };
 
@@ -111,15 +112,11 @@ impl Code {
 impl Puller {
     /// Makes what pulls. Mirrors of repositories are shared by all workers of a state directory.
     pub(crate) fn new(settings: &Settings) -> Result<Self, BuildError> {
-        let texts = std::env::vars_os();
-        let texts = texts.filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
         Ok(Self {
             git: Git::new(git_options(settings))?,
             terms: terms(settings),
             python: settings.process.python.clone(),
-            environment: Environment(texts.collect()),
+            environment: Environment::of_process(),
             mode: settings.pull.mode,
             has_image: settings.kubernetes.pull_image.is_some(),
             timeout: settings.pull.timeout,
@@ -401,7 +398,7 @@ pub(crate) async fn pull(
     let workspace = if steps::need_workspace(&steps) {
         workspace::make(services, entry)?
     } else {
-        workspace::path_of(&services.workspaces, entry.key)
+        workspace::path_of(&services.state_dir.workspaces(), entry.key)
     };
     let shell = services.puller.shell(services, job);
     let base = PathBuf::from(deployment.path.as_deref().unwrap_or_default());
@@ -471,11 +468,7 @@ async fn run(
 ) -> Result<Result<Pulled, String>, NotStarted> {
     let (lines_tx, mut lines_rx) = mpsc::channel(MOST_WAITING);
     let cancelled = CancellationToken::new();
-    let operation = Operation {
-        cancelled: cancelled.clone(),
-        // Progress that nobody could send in time is old.
-        progress: Arc::new(move |line: String| drop(lines_tx.try_send(line))),
-    };
+    let operation = operation(&told.services.state_dir, cancelled.clone(), lines_tx);
     let running = async move {
         let runner = Runner {
             git: &told.services.puller.git,
@@ -508,6 +501,24 @@ async fn run(
     cut_short
 }
 
+/// What steps work under. Whatever still works under it, though nobody waits for it any more, keeps the worker's directory taken.
+fn operation(
+    state_dir: &Arc<StateDir>,
+    cancelled: CancellationToken,
+    lines_tx: mpsc::Sender<String>,
+) -> Operation {
+    let held = Arc::clone(state_dir);
+    let progress = move |line| {
+        let _held = &held;
+        // Progress that nobody could send in time is old.
+        drop(lines_tx.try_send(line));
+    };
+    Operation {
+        cancelled,
+        progress: Arc::new(progress),
+    }
+}
+
 /// Why steps were ended that did not end by themselves.
 pub(crate) fn too_long(limit: Duration) -> String {
     let limit = limit.as_secs();
@@ -531,3 +542,6 @@ async fn say(services: &Services, id: FlowRunId, level: LogLevel, message: Strin
     };
     services.run_log.send(entry).await;
 }
+
+#[cfg(test)]
+mod tests;

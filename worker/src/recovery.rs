@@ -6,9 +6,10 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 use worker_api::{
     ApiError,
@@ -37,6 +38,12 @@ pub(crate) struct Janitor {
     /// Whether it only says what it would remove.
     pub(crate) dry_run: bool,
 }
+
+/// How many leftovers are dealt with at once. An engine that is slow with all of them is not asked for more.
+const AT_ONCE: usize = 8;
+
+/// How long one of them may take: longer than an engine has for each call. What is not done by then is taken up again by the next look.
+const LEFTOVER_LIMIT: Duration = Duration::from_mins(2);
 
 /// What a look found out about something that the journal does not know.
 enum Found {
@@ -79,12 +86,15 @@ impl Janitor {
     ) -> Vec<Owned> {
         let owned = list_owned(&self.services).await;
         let orphans = self.orphans_of(owned).await;
-        for orphan in &orphans {
+        let was_one = |key| suspects.iter().any(|one| one.handle.key == key);
+        let due = orphans.iter().filter(|orphan| {
             let key = orphan.handle.key;
-            if suspects.iter().any(|one| one.handle.key == key) && !left_alone.contains(&key) {
-                self.deal_with(orphan, left_alone).await;
-            }
-        }
+            was_one(key) && !left_alone.contains(&key)
+        });
+        let dealing: Vec<_> = due.map(|orphan| self.deal_with_soon(orphan)).collect();
+        let dealt = stream::iter(dealing).buffer_unordered(AT_ONCE);
+        let alone: Vec<RunKey> = dealt.filter_map(std::future::ready).collect().await;
+        left_alone.extend(alone);
         orphans
     }
 
@@ -101,7 +111,18 @@ impl Janitor {
         orphans
     }
 
-    async fn deal_with(&self, orphan: &Owned, left_alone: &mut HashSet<RunKey>) {
+    /// Deals with one leftover, unless that takes too long. It may be dropped at any point: what has not come about by then is a leftover still.
+    async fn deal_with_soon(&self, orphan: &Owned) -> Option<RunKey> {
+        let dealing = Box::pin(self.deal_with(orphan));
+        timeout(LEFTOVER_LIMIT, dealing).await.unwrap_or_else(|_| {
+            let key = orphan.handle.key;
+            tracing::warn!(flow_run = %key.flow_run, job = orphan.handle.infrastructure_id, "a job that was left cannot be dealt with now");
+            None
+        })
+    }
+
+    /// Gives the key of one that is left alone from now on.
+    async fn deal_with(&self, orphan: &Owned) -> Option<RunKey> {
         let handle = &orphan.handle;
         let id = FlowRunId(handle.key.flow_run);
         let job = &handle.infrastructure_id;
@@ -110,20 +131,22 @@ impl Janitor {
                 tracing::info!(flow_run = %id, job, "taking up a job that the journal does not know");
                 // When the loop is gone there is nobody to watch it.
                 drop(self.events_tx.send(Event::Recovered(vec![*entry])).await);
+                None
             }
             Found::Over if self.dry_run => {
-                left_alone.insert(handle.key);
                 tracing::info!(flow_run = %id, job, "a job whose flow run is over would be removed (janitor_dry_run)");
+                Some(handle.key)
             }
             Found::Over => {
                 tracing::info!(flow_run = %id, job, "removing a job whose flow run is over");
                 if let Err(error) = self.services.driver.destroy(handle.key).await {
                     tracing::warn!(flow_run = %id, error = %chain(&error), "cannot remove it now");
                 }
+                None
             }
             Found::Unknown => {
-                left_alone.insert(handle.key);
                 tracing::warn!(flow_run = %id, job, "a job bears this worker's name, and the API does not know its flow run; it is left alone");
+                Some(handle.key)
             }
         }
     }
@@ -146,7 +169,7 @@ async fn list_owned(services: &Services) -> Vec<Owned> {
 
 /// Removes workspaces of attempts that neither the journal nor the engine knows.
 async fn sweep_workspaces(services: &Services, with_jobs: HashSet<RunKey>) {
-    let workspaces = services.workspaces.clone();
+    let workspaces = services.state_dir.workspaces();
     let found = task::blocking(move || {
         let names = std::fs::read_dir(workspaces)
             .into_iter()

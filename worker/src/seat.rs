@@ -1,6 +1,6 @@
 //! Where the worker of one pool is seen from the outside: from before it begins until the process ends.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::{notify::Report, status::Status};
 
@@ -9,6 +9,8 @@ use crate::{notify::Report, status::Status};
 pub(crate) struct Seat {
     /// The pool that it is there for.
     pub(crate) pool: String,
+    /// The name of its worker, once that has had its directory.
+    pub(crate) worker: OnceLock<String>,
     place: Mutex<Place>,
 }
 
@@ -31,6 +33,7 @@ impl Seat {
     pub(crate) fn new(pool: &str) -> Self {
         Self {
             pool: pool.to_owned(),
+            worker: OnceLock::new(),
             place: Mutex::new(Place::Beginning("starting".to_owned())),
         }
     }

@@ -1,6 +1,6 @@
 //! What every life needs of the world, gathered once.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -13,7 +13,7 @@ use worker_drivers::{Driver, Owner};
 
 use crate::{
     board::Board, emitter::Emitter, fresh::Fresh, journal::Journal, metrics::Metrics, pull::Puller,
-    run_log::RunLog,
+    run_log::RunLog, state_dir::StateDir,
 };
 
 /// The services that lives share. One per worker.
@@ -40,13 +40,13 @@ pub(crate) struct Services {
     /// Who this worker is.
     pub(crate) identity: Identity,
     /// How this worker is set up. What may change while it runs is read here, by whoever needs it, when it is needed.
-    pub(crate) settings: watch::Sender<Arc<Settings>>,
+    pub(crate) settings: watch::Receiver<Arc<Settings>>,
     /// The lowest layer of each job's environment.
     pub(crate) job_environment: BTreeMap<String, Secret>,
     /// What gets the code of deployments.
     pub(crate) puller: Puller,
-    /// Where workspaces are made.
-    pub(crate) workspaces: PathBuf,
+    /// The directory of this worker, with the workspaces. It stays taken for as long as a life or a pull may still write there.
+    pub(crate) state_dir: Arc<StateDir>,
     /// Whether the output of jobs may be written to the worker's own.
     pub(crate) echo: bool,
     /// Reads of deployments, shared by the lives that ask at the same time.

@@ -1,9 +1,9 @@
-//! The only file that spawns. Every task has a name and an owner, and ends with its owner.
+//! The only file that spawns. Every task has a name and an owner, and ends with its owner. What is begun within a span of the log is in it to its end.
 
 use std::{future::Future, io, thread};
 
 use tokio::task::{JoinError, JoinHandle, JoinSet};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 /// One task and its owner's hold on it: dropping this ends the task at its next await.
 #[derive(Debug)]
@@ -37,8 +37,10 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    // A span that is too quiet for the log would not stand for the one that it is in.
+    let named = future.instrument(tracing::debug_span!("task", name));
     Task {
-        handle: tokio::spawn(future.instrument(tracing::debug_span!("task", name))),
+        handle: tokio::spawn(named.in_current_span()),
     }
 }
 
@@ -48,7 +50,8 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    match tokio::task::spawn_blocking(work).await {
+    let span = Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
@@ -62,10 +65,11 @@ pub(crate) fn thread<F>(name: &'static str, work: F) -> io::Result<thread::JoinH
 where
     F: FnOnce() + Send + 'static,
 {
+    let span = Span::current();
     thread::Builder::new()
         .name(name.to_owned())
         .stack_size(THREAD_STACK)
-        .spawn(work)
+        .spawn(move || span.in_scope(work))
 }
 
 /// Enough for SQLite and a JSON document; the default of 2 MiB would only be address space, but it is address space per thread.

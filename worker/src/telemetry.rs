@@ -18,8 +18,8 @@ use worker_config::settings::LoggingSettings;
 #[derive(Clone, Debug)]
 pub(crate) struct Loudness(reload::Handle<EnvFilter, Registry>);
 
-/// Begins to write. Called once, by the command line.
-pub(crate) fn init(logging: &LoggingSettings) -> Loudness {
+/// Begins to write. Called once, by the command line. Of several pools, each line says which it is about.
+pub(crate) fn init(logging: &LoggingSettings, several: bool) -> Loudness {
     let (filter, handle) = reload::Layer::new(filter(&logging.level));
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let registry = tracing_subscriber::registry()
@@ -27,8 +27,8 @@ pub(crate) fn init(logging: &LoggingSettings) -> Loudness {
         .with(filter_fn(tells_no_secret));
     // A second initialisation only happens when commands call each other in a test; the first one stands.
     drop(if logging.json {
-        // A line is in one span at most, that of its flow run.
-        let lines = lines.json().flatten_event(true).with_span_list(false);
+        // Of one pool, a line is in one span at most, that of its flow run.
+        let lines = lines.json().flatten_event(true).with_span_list(several);
         registry.with(lines).try_init()
     } else {
         registry

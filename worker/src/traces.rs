@@ -8,14 +8,12 @@ mod wire;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use jiff::Timestamp;
+use prometheus::IntCounter;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -88,7 +86,8 @@ struct Recorder {
     worker: Vec<(&'static str, String)>,
     lives: Mutex<HashMap<Uuid, Life>>,
     items_tx: mpsc::Sender<Item>,
-    dropped: AtomicU64,
+    /// How many spans nobody gets.
+    lost: IntCounter,
 }
 
 /// A flow run that is being lived through.
@@ -116,6 +115,7 @@ impl Traces {
     pub(crate) fn new(
         settings: &TracesSettings,
         worker: Vec<(&'static str, String)>,
+        lost: IntCounter,
     ) -> (Self, Option<mpsc::Receiver<Item>>) {
         if settings.endpoint.is_none() {
             return (Self::default(), None);
@@ -126,7 +126,7 @@ impl Traces {
             worker,
             lives: Mutex::default(),
             items_tx,
-            dropped: AtomicU64::new(0),
+            lost,
         };
         (Self(Some(Arc::new(recorder))), Some(items_rx))
     }
@@ -305,12 +305,13 @@ impl Recorder {
     }
 
     fn send(&self, span: Span) {
-        if self.items_tx.try_send(Item::Span(Box::new(span))).is_err()
-            && self.dropped.fetch_add(1, Ordering::Relaxed) == 0
-        {
-            tracing::warn!(
-                "traces are dropped: the collector does not take them as fast as they come"
-            );
+        if self.items_tx.try_send(Item::Span(Box::new(span))).is_err() {
+            if self.lost.get() == 0 {
+                tracing::warn!(
+                    "traces are dropped: they are not sent as fast as they come; worker_trace_spans_lost_total counts them"
+                );
+            }
+            self.lost.inc();
         }
     }
 

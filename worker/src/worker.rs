@@ -54,7 +54,7 @@ pub(crate) async fn run(
     let mut turning = Loop {
         job_events: services.driver.events(&services.identity.owner),
         health_rx: services.driver.health(),
-        settings_rx: services.settings.subscribe(),
+        settings_rx: services.settings.clone(),
         services: Arc::clone(&services),
         dispatcher,
         lives: Tasks::new(),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// One thing that is wrong: where it was written, and what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct ConfigError {
     /// The file and key, the variable, or the flag.

@@ -6,6 +6,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    process::{Child, Command},
     sync::OnceLock,
 };
 
@@ -114,15 +115,23 @@ impl Delegated {
 // === impl JobGroup ===
 
 impl JobGroup {
-    /// Runs something with this process inside the group, so that what it starts is born there, and steps out again.
-    pub(super) fn inside<T>(&self, start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    /// Spawns a process with this one inside the group, so that it is born there, and steps out again. After an error there is none.
+    pub(super) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         match fs::create_dir(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => fs::write(self.path.join("cgroup.procs"), MYSELF)?,
         }
-        let started = start();
-        fs::write(self.home.join("cgroup.procs"), MYSELF)?;
-        started
+        let spawned = command.spawn();
+        let stepped_out = fs::write(self.home.join("cgroup.procs"), MYSELF);
+        match (spawned, stepped_out) {
+            (Ok(mut child), Err(error)) => {
+                // Nobody would watch it, and to end its group would be to end ourselves.
+                child.kill()?;
+                child.wait()?;
+                Err(error)
+            }
+            (spawned, _) => spawned,
+        }
     }
 
     /// Processes of the group that the kernel ended for lack of memory, where that is accounted.

@@ -508,7 +508,7 @@ fn spawn(mut command: Command, cgroup: Option<&JobGroup>) -> io::Result<Child> {
     let score = raise_oom_score();
     SigSet::empty().thread_set_mask()?;
     let child = match cgroup {
-        Some(group) => group.inside(|| command.spawn()),
+        Some(group) => group.spawn(&mut command),
         None => command.spawn(),
     };
     shim_signals().thread_set_mask()?;

@@ -89,9 +89,10 @@ impl Watcher {
     ) -> io::Result<Self> {
         let (stop, closed) = io::pipe()?;
         let mut eyes = Eyes::open(shared, stop, inotify)?;
+        let span = tracing::Span::current();
         let thread = thread::Builder::new()
             .name("jobs-watch".to_owned())
-            .spawn(move || eyes.run())?;
+            .spawn(move || span.in_scope(|| eyes.run()))?;
         Ok(Self {
             stop: Some(closed),
             thread: Some(thread),

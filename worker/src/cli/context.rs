@@ -1,6 +1,6 @@
 //! What every command begins with: the settings, and the API.
 
-use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 
@@ -9,6 +9,7 @@ use worker_api::{
     types::{FlowRun, FlowRunFilter},
 };
 use worker_config::settings::{self, ConfigErrors, Flags, Settings, Sources};
+use worker_drivers::Environment;
 
 use super::{
     args::{Global, StartArgs},
@@ -102,24 +103,21 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 impl Context {
     pub(crate) fn load(flags: Flags, out: Out) -> anyhow::Result<Self> {
-        Self::load_with(flags, BTreeMap::new(), out)
+        let directory = std::env::current_dir().context("the current directory")?;
+        Self::load_at(flags, (Environment::of_process(), directory), out)
     }
 
-    /// The same with variables beside those of this process, and before them.
-    pub(crate) fn load_with(
+    /// The same as a process with this environment and directory would.
+    pub(crate) fn load_at(
         flags: Flags,
-        variables: BTreeMap<String, String>,
+        (Environment(mut environment), directory): (Environment, PathBuf),
         out: Out,
     ) -> anyhow::Result<Self> {
-        let mut environment: BTreeMap<String, String> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        environment.extend(variables);
         credentials::add(&mut environment)?;
         let sources = Sources {
             flags,
             home: environment.get("HOME").map(Into::into),
-            directory: std::env::current_dir().context("the current directory")?,
+            directory,
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
             environment,
         };

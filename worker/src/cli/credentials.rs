@@ -31,6 +31,13 @@ pub(super) fn add(environment: &mut BTreeMap<String, String>) -> anyhow::Result<
     Ok(())
 }
 
+/// The variable that says the same as a credential of this name.
+pub(super) fn variable(credential: &str) -> Option<&'static str> {
+    let mut known = CREDENTIALS.iter();
+    let found = known.find(|(name, _)| *name == credential);
+    found.map(|(_, variable)| *variable)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

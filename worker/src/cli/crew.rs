@@ -11,23 +11,25 @@ use tokio::{
     signal::unix::{self, SignalKind, signal},
     sync::{mpsc, watch},
 };
+use tracing::{Instrument, Span};
 
 use worker_config::settings::Settings;
 
 use super::{
     context::{Api, Context, is_misconfigured},
     out::Out,
-    start,
+    start::{self, TakenDir},
 };
 use crate::{
     event::Stage,
     notify::{Report, Supervisor},
+    parts::Setup,
     reload,
     seat::{Place, Seat},
-    state_dir::StateDir,
+    state_dir::{StateDir, StateDirError},
     status,
     task::{self, Ended, Task, Tasks},
-    telemetry::{Loudness, chain},
+    telemetry::{Loudness, chain, shown},
     worker::{self, Farewell},
 };
 
@@ -41,16 +43,10 @@ const TICK: Duration = Duration::from_secs(1);
 pub(crate) struct Crew {
     /// What settings are read from again.
     context: Context,
-    /// The same settings, for those who are about to begin.
-    settings_tx: watch::Sender<Arc<Settings>>,
     loudness: Loudness,
     api: Arc<Api>,
     out: Out,
-    seats: Arc<[Arc<Seat>]>,
-    /// How each is told to end.
-    stages: Vec<Option<mpsc::Sender<Stage>>>,
-    /// Whether what each failed with last is for somebody to mend.
-    misconfigured: Vec<bool>,
+    members: Vec<Member>,
     working: Tasks<usize, anyhow::Result<Farewell>>,
     stage: Stage,
     /// Whether a person has begun this at a terminal.
@@ -60,13 +56,22 @@ pub(crate) struct Crew {
     failed: Option<anyhow::Error>,
 }
 
+/// One worker, as its process sees it.
+struct Member {
+    seat: Arc<Seat>,
+    /// Its settings, from before it begins.
+    settings_tx: watch::Sender<Arc<Settings>>,
+    /// How it is told to end. None: it has ended.
+    stages_tx: Option<mpsc::Sender<Stage>>,
+    /// Whether what it failed with last is for somebody to mend.
+    misconfigured: bool,
+}
+
 /// What one worker is begun with.
 struct Beginning {
-    /// Those of the process, as they are when they are needed.
     settings_rx: watch::Receiver<Arc<Settings>>,
-    pool: String,
-    /// Its directory, where it was taken already.
-    state_dir: Option<StateDir>,
+    /// What taking its directory gave, where that was tried already.
+    state_dir: Option<TakenDir>,
     seat: Arc<Seat>,
     /// Whether it is the only one, so that a person may be asked about its pool.
     alone: bool,
@@ -76,19 +81,21 @@ struct Beginning {
 // === impl Crew ===
 
 impl Crew {
-    /// Begins a worker for each directory.
+    /// Begins a worker for each pool. One whose directory could not be taken has failed, and is begun again as any other that has.
     pub(crate) fn begin(
         (context, loudness): (Context, Loudness),
         api: Api,
         out: Out,
-        dirs: Vec<(String, StateDir)>,
+        dirs: Vec<(String, TakenDir)>,
     ) -> Self {
-        let seats = dirs.iter().map(|(pool, _)| Arc::new(Seat::new(pool)));
+        let members = dirs.iter().map(|(pool, _)| Member {
+            seat: Arc::new(Seat::new(pool)),
+            settings_tx: watch::Sender::new(Arc::new(context.settings.of_pool(pool))),
+            stages_tx: None,
+            misconfigured: false,
+        });
         let mut crew = Self {
-            seats: seats.collect(),
-            stages: Vec::new(),
-            misconfigured: vec![false; dirs.len()],
-            settings_tx: watch::Sender::new(Arc::new(context.settings.clone())),
+            members: members.collect(),
             working: Tasks::new(),
             stage: Stage::Working,
             at_terminal: std::io::stdin().is_terminal(),
@@ -100,7 +107,6 @@ impl Crew {
             failed: None,
         };
         for (index, (_, state_dir)) in dirs.into_iter().enumerate() {
-            crew.stages.push(None);
             crew.start(index, Some(state_dir), Duration::ZERO);
         }
         crew
@@ -108,7 +114,8 @@ impl Crew {
 
     /// Serves the status of all of them, where it is wanted.
     pub(crate) fn serve_status(&self, listener: Option<TcpListener>) -> Option<Task<()>> {
-        let serving = status::serve(listener?, Arc::clone(&self.seats));
+        let seats = self.members.iter().map(|member| Arc::clone(&member.seat));
+        let serving = status::serve(listener?, seats.collect());
         Some(task::spawn("status", serving))
     }
 
@@ -119,7 +126,7 @@ impl Crew {
     ) -> anyhow::Result<Arc<Api>> {
         let mut hangups = signal(SignalKind::hangup())?;
         let mut tick = tokio::time::interval(TICK);
-        while self.stages.iter().any(Option::is_some) {
+        while self.members.iter().any(|one| one.stages_tx.is_some()) {
             // Every branch is cancel-safe: what is not taken now is still there at the next turn.
             tokio::select! {
                 Some(stage) = stages_rx.recv() => self.enter(stage),
@@ -136,28 +143,36 @@ impl Crew {
         self.failed.map_or(Ok(self.api), Err)
     }
 
-    fn start(&mut self, index: usize, state_dir: Option<StateDir>, wait: Duration) {
-        let seat = Arc::clone(&self.seats[index]);
+    fn start(&mut self, index: usize, state_dir: Option<TakenDir>, wait: Duration) {
+        let alone = self.members.len() == 1;
+        let member = &mut self.members[index];
         let (stages_tx, stages_rx) = start::stages();
-        self.stages[index] = Some(stages_tx);
+        member.stages_tx = Some(stages_tx);
         let beginning = Beginning {
-            settings_rx: self.settings_tx.subscribe(),
-            pool: seat.pool.clone(),
+            settings_rx: member.settings_tx.subscribe(),
             state_dir,
-            seat,
-            alone: self.seats.len() == 1,
+            seat: Arc::clone(&member.seat),
+            alone,
             wait,
         };
         let (api, out) = (Arc::clone(&self.api), self.out);
+        // Lines of several have to be told apart.
+        let span = if alone {
+            Span::none()
+        } else {
+            tracing::error_span!("worker", pool = %shown(&beginning.seat.pool))
+        };
         let work = async move { beginning.work(&api, out, stages_rx).await };
-        self.working.spawn(index, Box::pin(work));
+        self.working.spawn(index, Box::pin(work.instrument(span)));
     }
 
     fn enter(&mut self, stage: Stage) {
         self.stage = stage;
-        for stages_tx in self.stages.iter().flatten() {
-            // There is room for all stages there are.
-            stages_tx.try_send(stage).ok();
+        for member in &self.members {
+            if let Some(stages_tx) = &member.stages_tx {
+                // There is room for all stages there are.
+                stages_tx.try_send(stage).ok();
+            }
         }
     }
 
@@ -166,24 +181,20 @@ impl Crew {
         &mut self,
         Ended { tag: index, result }: Ended<usize, anyhow::Result<Farewell>>,
     ) -> anyhow::Result<()> {
-        self.stages[index] = None;
+        let member = &mut self.members[index];
+        member.stages_tx = None;
         let result = result.unwrap_or_else(|how| Err(anyhow::anyhow!("the worker {how}")));
         let Err(error) = result else {
-            self.seats[index].show(Place::Over);
+            member.seat.show(Place::Over);
             return Ok(());
         };
         let reason = chain(error.as_ref());
-        self.seats[index].show(Place::Away(reason.clone()));
-        self.misconfigured[index] = is_misconfigured(&error);
-        // What may pass by itself is tried again, even where nothing is served meanwhile.
-        let hopeless = |(index, seat): (usize, &Arc<Seat>)| match seat.place() {
-            Place::Away(_) => self.misconfigured[index],
-            place => matches!(place, Place::Over),
-        };
-        if self.seats.len() == 1 || self.seats.iter().enumerate().all(hopeless) {
+        member.seat.show(Place::Away(reason.clone()));
+        member.misconfigured = is_misconfigured(&error);
+        if self.members.len() == 1 || self.members.iter().all(Member::is_hopeless) {
             return Err(error);
         }
-        let pool = &self.seats[index].pool;
+        let pool = &self.members[index].seat.pool;
         if self.stage > Stage::Working {
             // The others end with care all the same.
             tracing::error!(%pool, error = reason, "a worker has failed");
@@ -235,43 +246,50 @@ impl Crew {
 
     fn hand_out(&mut self, settings: Settings) {
         self.loudness.set(&settings.logging.level);
-        for seat in self.seats.iter() {
-            if let Place::Working(status) = seat.place() {
-                let own = Arc::new(settings.of_pool(&seat.pool));
-                status.services.settings.send_replace(own);
-            }
+        for Member {
+            seat, settings_tx, ..
+        } in &self.members
+        {
+            settings_tx.send_replace(Arc::new(settings.of_pool(&seat.pool)));
         }
-        // Who is about to begin reads them when it does.
-        self.settings_tx.send_replace(Arc::new(settings.clone()));
         self.context.settings = settings;
     }
 
     fn report(&self) -> Report {
-        let mut reports = self.seats.iter().map(|seat| (&seat.pool, seat.report()));
-        if self.seats.len() == 1
-            && let Some((_, only)) = reports.next()
-        {
-            return only;
+        if let [only] = &self.members[..] {
+            return only.seat.report();
         }
         let mut whole = Report {
             alive: true,
             ..Report::default()
         };
         let mut words = Vec::new();
-        for (pool, report) in reports {
+        for Member { seat, .. } in &self.members {
             let Report {
                 ready,
                 ending,
                 alive,
                 status,
-            } = report;
+            } = seat.report();
             whole.ready |= ready;
             whole.ending |= ending && self.stage > Stage::Working;
             whole.alive &= alive;
-            words.push(format!("{pool}: {status}"));
+            words.push(format!("{}: {status}", seat.pool));
         }
         whole.status = words.join(" | ");
         whole
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    /// Whether nothing can come of it any more. What may pass by itself is tried again, even where nothing is served meanwhile.
+    fn is_hopeless(&self) -> bool {
+        match self.seat.place() {
+            Place::Away(_) => self.misconfigured,
+            place => matches!(place, Place::Over),
+        }
     }
 }
 
@@ -303,39 +321,73 @@ impl Beginning {
         Ok(farewell)
     }
 
-    fn settings(&self) -> Settings {
-        self.settings_rx.borrow().of_pool(&self.pool)
-    }
-
-    async fn prepare(&mut self, api: &Api, out: Out) -> anyhow::Result<crate::parts::Setup> {
+    async fn prepare(&mut self, api: &Api, out: Out) -> anyhow::Result<Setup> {
         tokio::time::sleep(self.wait).await;
-        let settings = self.settings();
+        let settings = Arc::clone(&self.settings_rx.borrow());
         let state_dir = match self.state_dir.take() {
-            Some(taken) => taken,
-            None => start::take_state_dir(&settings, &self.pool)?,
+            Some(taken) => taken?,
+            None => take_again(&settings, &self.seat)?,
         };
+        self.seat.worker.get_or_init(|| state_dir.worker.clone());
         let kind = if let Some(kind) = settings.worker.kind {
             kind
         } else {
             let asking = "asking the API for the work pool".to_owned();
             self.seat.show(Place::Beginning(asking));
-            start::find_kind(&api.client, &settings, (&self.pool, self.alone), out).await?
+            start::find_kind(&api.client, &settings, (&self.seat.pool, self.alone), out).await?
         };
-        // They may have changed while the API was asked.
-        start::setup((self.settings(), &self.pool), kind, api, state_dir)
-            .await
-            .map(|setup| crate::parts::Setup {
-                seat: Some(Arc::clone(&self.seat)),
-                ..setup
-            })
+        let setup = start::setup(self.settings_rx.clone(), kind, api, state_dir).await?;
+        Ok(Setup {
+            seat: Some(Arc::clone(&self.seat)),
+            ..setup
+        })
     }
 }
 
 // === functions ===
 
+/// The directory of a worker that is begun again: the one that it had, where its journal is.
+fn take_again(settings: &Settings, seat: &Seat) -> anyhow::Result<StateDir> {
+    let Some(name) = seat.worker.get() else {
+        return Ok(start::take_state_dir(settings, &seat.pool)?);
+    };
+    let mut settings = settings.clone();
+    settings.worker.name = Some(name.clone());
+    match start::take_state_dir(&settings, &seat.pool) {
+        // It passes by itself.
+        Err(StateDirError::Taken { .. }) => Err(anyhow::anyhow!(
+            "something that worker '{name}' had begun before has not ended yet, or it runs elsewhere"
+        )),
+        taken => Ok(taken?),
+    }
+}
+
 /// Waits for the next SIGHUP.
 async fn hung_up(hangups: &mut unix::Signal) {
     if hangups.recv().await.is_none() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use worker_config::settings::{self, Sources};
+
+    use super::*;
+
+    #[test]
+    fn who_is_begun_again_waits_for_its_own_directory() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let mut settings = settings::load(&Sources::default()).expect("the defaults are right");
+        root.path().clone_into(&mut settings.worker.state_dir);
+        let seat = Seat::new("demo");
+        let first = take_again(&settings, &seat).expect("it is free");
+        let name = first.worker.clone();
+        seat.worker.set(name.clone()).expect("it had none");
+        let error = take_again(&settings, &seat).expect_err("something holds it");
+        assert!(!is_misconfigured(&error), "{error}");
+        drop(first);
+        let again = take_again(&settings, &seat).expect("it is free again");
+        assert_eq!(again.worker, name);
     }
 }

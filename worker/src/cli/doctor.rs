@@ -12,7 +12,7 @@ use worker_config::{
     DriverKind,
     settings::{Flags, Settings, WorkerSettings},
 };
-use worker_drivers::{Examination, Finding, Verdict};
+use worker_drivers::{Environment, Examination, Finding, Verdict};
 
 use super::{context::Context, out::Out, pool, start};
 use crate::telemetry::chain;
@@ -35,17 +35,17 @@ struct Pool {
     template: Option<Value>,
 }
 
-pub(crate) async fn doctor(mut flags: Flags, out: Out, asked: Asked) -> anyhow::Result<ExitCode> {
+pub(crate) async fn doctor(flags: Flags, out: Out, asked: Asked) -> anyhow::Result<ExitCode> {
     let version = format!("{}, for Prefect 3", env!("CARGO_PKG_VERSION"));
     let mut findings = vec![Finding::ok("worker", version)];
     let unit = asked.unit.as_deref().map(unit::read);
+    let mut environment = start::own_environment();
     let mut context = match &unit {
         Some(Ok(unit)) => {
-            // What the unit's worker would be told.
-            if flags.pools.is_empty() {
-                flags.pools.extend(unit.pool());
-            }
-            Context::load_with(flags, unit.environment(), out)?
+            // What the unit's worker is told, and nothing of whoever asks.
+            environment = Environment(unit.environment());
+            let place = (environment.clone(), unit.directory());
+            Context::load_at(of_unit(unit, flags), place, out)?
         }
         _ => Context::load(flags, out)?,
     };
@@ -66,15 +66,16 @@ pub(crate) async fn doctor(mut flags: Flags, out: Out, asked: Asked) -> anyhow::
         pools.push(Pool::default());
     }
     for pool in &pools {
-        findings.extend(engine(&context, pool, asked.image.as_deref()).await);
+        let image = asked.image.as_deref();
+        findings.extend(engine(&context.settings, &environment, pool, image).await);
     }
-    let kind = pools.iter().find_map(|pool| pool.kind(&context.settings));
+    let kinds = pools.iter().filter_map(|pool| pool.kind(&context.settings));
     match unit {
         None => {}
         Some(Ok(unit)) => {
             // They are the unit's affair, and not those of whoever asks.
             findings.retain(|finding| finding.what != "cgroups");
-            findings.extend(unit.judge(kind));
+            findings.extend(unit.judge(&kinds.collect::<Vec<_>>()));
         }
         Some(Err(reason)) => findings.push(Finding::problem("unit", reason)),
     }
@@ -115,18 +116,38 @@ impl Pool {
 
 // === functions ===
 
+/// The command line of a unit, but for what whoever asks says himself.
+fn of_unit(unit: &unit::Unit, asked: Flags) -> Flags {
+    let told = unit.flags().unwrap_or_default();
+    let either = |asked: Vec<String>, told| if asked.is_empty() { told } else { asked };
+    Flags {
+        pools: either(asked.pools, told.pools),
+        kinds: either(asked.kinds, told.kinds),
+        python: asked.python.or(told.python),
+        profile: asked.profile.or(told.profile),
+        config: asked.config.or(told.config),
+        api_url: asked.api_url.or(told.api_url),
+        state_dir: asked.state_dir.or(told.state_dir),
+        ..told
+    }
+}
+
 /// What the driver of a pool's type has to say of its engine.
-async fn engine(context: &Context, pool: &Pool, image: Option<&str>) -> Vec<Finding> {
-    let Some(kind) = pool.kind(&context.settings) else {
+async fn engine(
+    settings: &Settings,
+    environment: &Environment,
+    pool: &Pool,
+    image: Option<&str>,
+) -> Vec<Finding> {
+    let Some(kind) = pool.kind(settings) else {
         let detail = "not looked at; --pool NAME or --type TYPE says which";
         return vec![Finding::ok("engine", detail)];
     };
     let known = pool.template.clone();
     let template = &known.unwrap_or_else(|| pool::default_template(kind));
     let jobs = std::env::temp_dir().join(format!("worker-doctor-{}", std::process::id()));
-    let own = start::own_environment();
-    let settings = context.settings.of_pool(&pool.name);
-    let driver = start::driver(kind, &settings, jobs.clone(), own).await;
+    let settings = settings.of_pool(&pool.name);
+    let driver = start::driver(kind, &settings, jobs.clone(), environment.clone()).await;
     let findings = match driver {
         Ok(driver) => driver.examine(Examination { template, image }).await,
         Err(error) => vec![Finding::problem("engine", chain(error.as_ref()))],

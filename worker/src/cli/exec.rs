@@ -5,11 +5,12 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use worker_api::{
     Client, ClientOptions,
@@ -46,6 +47,27 @@ const POOL: &str = "exec";
 /// How often things are looked at: everything is in this process.
 const PACE: Duration = Duration::from_millis(20);
 
+/// A directory for one run, removed with all that is in it at the end.
+struct Scratch(PathBuf);
+
+// === impl Scratch ===
+
+impl Scratch {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, directory = %self.0.display(), "cannot be removed");
+        }
+    }
+}
+
+// === functions ===
+
 pub(crate) async fn exec(
     mut context: Context,
     out: Out,
@@ -55,7 +77,7 @@ pub(crate) async fn exec(
         // What an operator wants to know of a worker is in the way of somebody who wants to see one run.
         "warn".clone_into(&mut context.settings.logging.level);
     }
-    telemetry::init(&context.settings.logging);
+    telemetry::init(&context.settings.logging, false);
     let file = manifest_file(&args.path)?;
     let manifest = Manifest::read(&file)?;
     let entry = deploy::choose(&manifest, &file, args.deployment.as_deref())
@@ -104,10 +126,11 @@ pub(crate) async fn exec(
         deployment.name, flow_run.name
     ));
     let setup = Setup {
+        settings_rx: watch::channel(Arc::new(settings.clone())).1,
         settings,
         client: client.clone(),
         driver,
-        state_dir,
+        state_dir: Arc::new(state_dir),
         wish,
         echo: false,
         seat: None,
@@ -193,28 +216,12 @@ fn manifest_file(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(found.map_err(|error| Misconfigured(telemetry::chain(error.as_ref())))?)
 }
 
-/// A directory for one run, inside the state directory so that it is on a disk meant for this, removed with all that is in it at the end.
+/// It is inside the state directory, so that it is on a disk meant for this.
 fn scratch(state_dir: &Path) -> anyhow::Result<Scratch> {
     let path = state_dir.join(format!("exec-{}", uuid::Uuid::new_v4()));
     match std::fs::create_dir_all(&path) {
         Ok(()) => Ok(Scratch(path)),
         Err(source) => Err(StateDirError::Io { path, source }.into()),
-    }
-}
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, directory = %self.0.display(), "cannot be removed");
-        }
     }
 }
 

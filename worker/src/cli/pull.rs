@@ -18,6 +18,7 @@ use worker_config::{
     Secret, step_list,
     template::{Lookups, References},
 };
+use worker_drivers::Environment;
 use worker_pull::{
     Operation,
     git::Git,
@@ -73,7 +74,7 @@ pub(crate) async fn pull(context: Context, out: Out, args: PullArgs) -> anyhow::
         manifest,
         link,
     } = args;
-    telemetry::init(&context.settings.logging);
+    telemetry::init(&context.settings.logging, false);
     let Wanted {
         steps,
         mut lookups,
@@ -130,11 +131,8 @@ async fn run(
         cancelled: cancelled.clone(),
         progress: Arc::new(move |line| out.notice(&line)),
     };
-    let environment = std::env::vars_os();
-    let environment = environment
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let shell = Shell {
-        environment: environment.collect(),
+        environment: Environment::of_process().0,
         python: context.settings.process.python.clone(),
     };
     let runner = Runner {

@@ -148,16 +148,14 @@ async fn sources(
     })
 }
 
-/// A driver that only plans. Nothing of the worker's own environment is in what it shows: that is not the job's.
+/// A driver that only plans. Nothing of the worker's own environment is in what it shows: that is not the job's. Where an engine is, is its own affair.
 async fn driver(context: &Context, kind: DriverKind) -> anyhow::Result<Arc<dyn Driver>> {
     let jobs = std::env::temp_dir().join(format!("worker-render-{}", std::process::id()));
-    let made = start::driver(
-        kind,
-        &context.settings,
-        jobs.clone(),
-        Environment::default(),
-    )
-    .await;
+    let environment = match kind {
+        DriverKind::Process => Environment::default(),
+        DriverKind::Docker | DriverKind::Kubernetes => start::own_environment(),
+    };
+    let made = start::driver(kind, &context.settings, jobs.clone(), environment).await;
     // It may not have been made.
     drop(std::fs::remove_dir_all(jobs));
     made

@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub(crate) async fn serve(context: Context, out: Out) -> anyhow::Result<ExitCode> {
-    telemetry::init(&context.settings.logging);
+    telemetry::init(&context.settings.logging, false);
     context.tell_notices(out);
     let embedded = Embedded::attach(
         &context.settings.worker.state_dir,

@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use worker_api::{Client, types::WorkPool};
 use worker_config::{DriverKind, Secret, settings::Settings};
@@ -33,6 +33,9 @@ use crate::{
 /// that Prefect has images for.
 const DEFAULT_PYTHON: &str = "python3.12";
 
+/// The directory of a worker, or why it cannot be had.
+pub(crate) type TakenDir = Result<StateDir, StateDirError>;
+
 /// How many stages of shutdown may wait: there are no more.
 const STAGES: usize = 4;
 
@@ -50,18 +53,22 @@ pub(crate) async fn start(context: Context, out: Out) -> anyhow::Result<ExitCode
 }
 
 async fn work(mut context: Context, out: Out) -> anyhow::Result<ExitCode> {
-    let loudness = telemetry::init(&context.settings.logging);
+    let several = context.settings.pools.len() > 1;
+    let loudness = telemetry::init(&context.settings.logging, several);
     context.tell_notices(out);
     let named = context.settings.pools.iter();
     let mut pools: Vec<String> = named.filter_map(|own| own.pool.clone()).collect();
     if pools.is_empty() {
         pools.extend(ask_for_pool(out));
     }
-    let dirs = take_state_dirs(&context.settings, pools)?;
-    let Some((_, first)) = dirs.first() else {
-        return Err(Usage("which work pool? start with `worker --pool NAME`; `worker --help` shows everything else".to_owned()).into());
+    let dirs = take_state_dirs(&context.settings, pools);
+    let Some(worker) = first_worker(&dirs) else {
+        return Err(match dirs.into_iter().next() {
+            Some((_, Err(error))) => error.into(),
+            _ => Usage("which work pool? start with `worker --pool NAME`; `worker --help` shows everything else".to_owned()).into(),
+        });
     };
-    let api = context.api(Some(&first.worker)).await?;
+    let api = context.api(Some(worker)).await?;
     if let Some(embedded) = &api.embedded {
         introduce(embedded, out);
     }
@@ -85,63 +92,67 @@ async fn work(mut context: Context, out: Out) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The directories of the workers for some pools, each with its pool.
-fn take_state_dirs(
-    settings: &Settings,
-    pools: Vec<String>,
-) -> Result<Vec<(String, StateDir)>, StateDirError> {
+/// The directories of the workers for some pools, each with its pool. One that cannot be had is no reason not to serve the others.
+fn take_state_dirs(settings: &Settings, pools: Vec<String>) -> Vec<(String, TakenDir)> {
     let dirs = pools.into_iter().map(|pool| {
-        let state_dir = take_state_dir(&settings.of_pool(&pool), &pool)?;
-        Ok((pool, state_dir))
+        let taken = take_state_dir(&settings.of_pool(&pool), &pool);
+        (pool, taken)
     });
     dirs.collect()
 }
 
+fn first_worker(dirs: &[(String, TakenDir)]) -> Option<&str> {
+    let mut taken = dirs.iter().filter_map(|(_, taken)| taken.as_ref().ok());
+    taken.next().map(|dir| dir.worker.as_str())
+}
+
 /// The directory of the worker for a pool.
-pub(crate) fn take_state_dir(settings: &Settings, pool: &str) -> Result<StateDir, StateDirError> {
+pub(crate) fn take_state_dir(settings: &Settings, pool: &str) -> TakenDir {
     let worker = &settings.worker;
     StateDir::take(&worker.state_dir, pool, worker.name.as_deref())?
         .keep_workspaces_in(settings.pull.workspaces.as_deref(), pool)
 }
 
-/// What a worker for a pool of this type is made of.
+/// What the worker for the pool of these settings is made of. What changes of them from here on is seen by the worker.
 pub(crate) async fn setup(
-    (settings, pool): (Settings, &str),
+    mut settings_rx: watch::Receiver<Arc<Settings>>,
     kind: DriverKind,
     api: &Api,
     state_dir: StateDir,
 ) -> anyhow::Result<Setup> {
+    let settings = settings_rx.borrow_and_update().as_ref().clone();
     let driver = driver(kind, &settings, state_dir.jobs(), own_environment()).await?;
-    let wish = wish(&settings, pool, driver.as_ref())?;
+    let wish = wish(&settings, driver.as_ref())?;
     Ok(Setup {
         settings,
+        settings_rx,
         client: api.client.for_worker(&state_dir.worker),
         driver,
-        state_dir,
+        state_dir: Arc::new(state_dir),
         wish,
         echo: true,
         seat: None,
     })
 }
 
-/// What jobs of this machine may have of this process' environment. A variable whose name or value is not text cannot be passed on as one.
+/// What jobs of this machine may have of this process' environment.
 pub(crate) fn own_environment() -> Environment {
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let not_ours = |(name, _): &(String, String)| !notify::VARIABLES.contains(&name.as_str());
-    Environment(variables.filter(not_ours).collect())
+    let mut environment = Environment::of_process();
+    let ours = |name: &String| notify::VARIABLES.contains(&name.as_str());
+    environment.0.retain(|name, _| !ours(name));
+    environment
 }
 
-/// Makes the driver for a pool type. Subprocess jobs are kept in a directory of theirs, and inherit an environment.
+/// Makes the driver for a pool type. Subprocess jobs are kept in a directory of theirs. The environment says where engines are, and subprocess jobs inherit it.
 pub(crate) async fn driver(
     kind: DriverKind,
     settings: &Settings,
     jobs: PathBuf,
-    inherited: Environment,
+    environment: Environment,
 ) -> anyhow::Result<Arc<dyn Driver>> {
     match kind {
         DriverKind::Process => {
-            let mut options = SubprocessOptions::new(jobs, inherited);
+            let mut options = SubprocessOptions::new(jobs, environment);
             options.python.clone_from(&settings.process.python);
             if !settings.process.cgroups {
                 options.cgroups = Cgroups::Off;
@@ -149,15 +160,11 @@ pub(crate) async fn driver(
             Ok(Arc::new(SubprocessDriver::new(options)?))
         }
         DriverKind::Docker => {
-            let options = docker_options(settings)?;
+            let options = docker_options(settings, &environment)?;
             Ok(Arc::new(DockerDriver::connect(options).await?))
         }
         DriverKind::Kubernetes => {
-            let environment = std::env::vars_os().filter_map(|(name, value)| {
-                Some((name.into_string().ok()?, value.into_string().ok()?))
-            });
-            let mut options =
-                KubernetesOptions::from_environment(default_image(), &environment.collect());
+            let mut options = KubernetesOptions::from_environment(default_image(), &environment.0);
             let image = settings.kubernetes.pull_image.clone();
             options.settings.pull_image = image.map(PullImage);
             if !settings.kubernetes.pass_credentials {
@@ -171,7 +178,7 @@ pub(crate) async fn driver(
 }
 
 /// The engine that a `docker` in the same environment would speak to.
-fn docker_options(settings: &Settings) -> anyhow::Result<DockerOptions> {
+fn docker_options(settings: &Settings, environment: &Environment) -> anyhow::Result<DockerOptions> {
     let common = DockerSettings {
         version: worker_api::REFERENCE_VERSION.to_owned(),
         default_image: default_image(),
@@ -182,10 +189,7 @@ fn docker_options(settings: &Settings) -> anyhow::Result<DockerOptions> {
         current_dir: std::env::current_dir()?,
         bind_workspace: settings.docker.bind_workspace,
     };
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let mut options = DockerOptions::from_environment(common, &environment)
+    let mut options = DockerOptions::from_environment(common, &environment.0)
         .map_err(|error| Misconfigured(telemetry::chain(&error)))?;
     options.keep_failed = settings.docker.keep_failed;
     if settings.docker.hide_environment {
@@ -274,13 +278,13 @@ async fn find_pool(client: &Client, pool: &str) -> Option<WorkPool> {
     }
 }
 
-fn wish(settings: &Settings, pool: &str, driver: &dyn Driver) -> anyhow::Result<PoolWish> {
+fn wish(settings: &Settings, driver: &dyn Driver) -> anyhow::Result<PoolWish> {
     let template = match &settings.worker.base_job_template {
         None => driver.default_template(),
         Some(file) => super::pool::read_template(file)?,
     };
     Ok(PoolWish {
-        pool: pool.to_owned(),
+        pool: settings.worker.pool.clone().unwrap_or_default(),
         kind: driver.kind(),
         template,
         create: settings.worker.create_pool_if_not_found,

@@ -17,7 +17,7 @@ use crate::{
 
 /// The attempt's own directory, empty.
 pub(super) fn make(services: &Services, entry: &mut Entry) -> Result<PathBuf, NotStarted> {
-    let path = path_of(&services.workspaces, entry.key);
+    let path = path_of(&services.state_dir.workspaces(), entry.key);
     let failed = |error: io::Error| {
         NotStarted::Failed(format!(
             "cannot make the workspace {}: {error}",

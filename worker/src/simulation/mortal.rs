@@ -1,5 +1,7 @@
 //! A driver whose calls are steps: one before the engine acts, one before its answer is heard.
 
+use std::sync::{Arc, OnceLock};
+
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use tokio::sync::watch;
@@ -17,6 +19,42 @@ use super::steps::Steps;
 pub(super) struct MortalDriver {
     pub(super) inner: FakeDriver,
     pub(super) steps: Steps,
+    pub(super) jam: Option<Arc<Jam>>,
+}
+
+/// An engine in which removals hold each other up: the first to be asked for hangs until it is asked for again, and no other ends before two are under way.
+#[derive(Debug, Default)]
+pub(super) struct Jam {
+    hanging: OnceLock<RunKey>,
+    waiting: watch::Sender<usize>,
+}
+
+/// One removal that waits for another.
+struct Waiting<'a>(&'a Jam);
+
+// === impl Jam ===
+
+impl Jam {
+    async fn pass(&self, key: RunKey) {
+        if self.hanging.set(key).is_ok() {
+            std::future::pending::<()>().await;
+        }
+        if self.hanging.get() == Some(&key) {
+            return;
+        }
+        self.waiting.send_modify(|count| *count += 1);
+        let waiting = Waiting(self);
+        // The sender is in here, so there will be no error.
+        drop(self.waiting.subscribe().wait_for(|count| *count >= 2).await);
+        // Two that have met stay so.
+        std::mem::forget(waiting);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.send_modify(|count| *count -= 1);
+    }
 }
 
 // === impl MortalDriver ===
@@ -96,6 +134,9 @@ impl Driver for MortalDriver {
     }
 
     async fn destroy(&self, key: RunKey) -> Result<(), DriverError> {
+        if let Some(jam) = &self.jam {
+            jam.pass(key).await;
+        }
         self.call(format!("destroy {key}"), self.inner.destroy(key))
             .await
     }

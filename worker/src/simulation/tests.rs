@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use worker_api::{Client, types::StateType};
+use worker_api::{
+    Client,
+    types::{ProposedState, StateType},
+};
 use worker_config::DriverKind;
 use worker_drivers::{Phase, fake::FakeEngine};
 
@@ -157,7 +160,7 @@ fn a_worker_that_starts_while_its_engine_is_out_of_reach_waits_for_it() {
             fin = world.work(Interruption::None) => panic!("it dies before: {fin:?}"),
             () = until(|| async { states(&client).await == running }) => {}
         }
-        world.bequeath();
+        world.bequeath().await;
         engine.make_unreachable("its socket is gone");
         let outage = async {
             until(|| async { all_ended(&engine) }).await;
@@ -190,6 +193,31 @@ fn ends_that_come_while_the_watch_is_lost_are_told_afterwards() {
         let (fin, ()) = tokio::join!(world.work(Interruption::None), outage);
         assert!(matches!(fin, Ok(Fin::Drained { .. })), "{fin:?}");
         assert_eq!(world.findings().await, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_leftover_that_cannot_be_removed_holds_up_no_other_and_is_tried_again() {
+    listen();
+    run(async {
+        let mut world = World::new(fate::LONG).await;
+        let client = world.client.clone();
+        let running = vec![Some(StateType::Running); fate::LONG.len()];
+        assert!(running.len() > 2, "one hangs, and two wait for each other");
+        tokio::select! {
+            fin = world.work(Interruption::None) => panic!("it ends before: {fin:?}"),
+            () = until(|| async { states(&client).await == running }) => {}
+        }
+        for flow_run in truth::flow_runs(&client).await {
+            let over = ProposedState::new(StateType::Completed);
+            let answer = client.propose_state(flow_run.id, &over).await;
+            answer.expect("it is accepted");
+        }
+        world.lose_journal();
+        world.jam = Some(Arc::default());
+        // It is told to drain when nothing is left in the engine.
+        let fin = world.work(Interruption::None).await;
+        assert!(matches!(fin, Ok(Fin::Drained { .. })), "{fin:?}");
     });
 }
 

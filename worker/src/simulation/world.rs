@@ -8,7 +8,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use worker_api::{Client, ClientOptions, types::StateType};
 use worker_config::settings::{self, Settings, Sources};
@@ -18,7 +18,7 @@ use worker_server::{Server, ServerOptions};
 use super::{
     clock,
     fate::{Fate, Subject},
-    mortal::MortalDriver,
+    mortal::{Jam, MortalDriver},
     people::People,
     steps::Steps,
     truth,
@@ -29,7 +29,7 @@ use crate::{
     heartbeat::{self, PoolWish},
     journal::{Entry, Journal},
     parts::Setup,
-    state_dir::StateDir,
+    state_dir::{StateDir, StateDirError},
     task::{self, Task},
     worker::{self, Farewell},
 };
@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) client: Client,
     /// Whether the API cannot be reached by workers.
     pub(super) api_away: Arc<AtomicBool>,
+    /// What holds up removals.
+    pub(super) jam: Option<Arc<Jam>>,
     server: Server,
     subjects: Arc<Vec<Subject>>,
     people: People,
@@ -118,6 +120,7 @@ impl World {
             engine,
             client,
             api_away: Arc::default(),
+            jam: None,
             server,
             subjects,
             home: tempfile::tempdir().expect("a temporary directory"),
@@ -141,7 +144,7 @@ impl World {
             away: Arc::clone(&self.api_away),
         };
         let wire = Wire::to(far_end, steps.clone()).await;
-        let state_dir = self.state_dir();
+        let state_dir = self.state_dir().await;
         let setup = self.setup(state_dir, &wire, &steps);
         let (stages_tx, stages_rx) = mpsc::channel(4);
         if let Some((letter, delay)) = self.letter.take() {
@@ -170,7 +173,7 @@ impl World {
         }
         // The journal's thread may still write what it was told before. Whether that gets into the copy is a matter of luck, as it is for
         // a process.
-        self.bequeath();
+        self.bequeath().await;
         match interruption {
             Interruption::DeathWithLetter(_, delay) => {
                 self.letter = wire.lost().map(|letter| (letter, delay));
@@ -206,7 +209,7 @@ impl World {
 
     /// What the last worker's journal holds, once it has been written.
     async fn left_in_journal(&self) -> Vec<Entry> {
-        let path = self.state_dir().journal();
+        let path = self.state_dir().await.journal();
         let mut tries = 0;
         loop {
             let (_journal, entries) = Journal::open(&path).expect("the journal");
@@ -262,16 +265,29 @@ impl World {
                 .all(|one| one.state_type.as_ref().is_some_and(StateType::is_final))
     }
 
-    fn state_dir(&self) -> StateDir {
+    /// Lets the next worker begin with an empty journal.
+    pub(super) fn lose_journal(&mut self) {
+        self.workers += 1;
+    }
+
+    /// The directory of the worker that is to come, or of the last one, once everything of it has ended.
+    async fn state_dir(&self) -> StateDir {
         let root = self.home.path().join(self.workers.to_string());
-        StateDir::take(&root, POOL, Some("simulated")).expect("nobody else has it")
+        loop {
+            match StateDir::take(&root, POOL, Some("simulated")) {
+                Err(StateDirError::Taken { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                taken => return taken.expect("it can be made"),
+            }
+        }
     }
 
     /// Copies the journal as it is on disk to where the next worker looks for it.
-    pub(super) fn bequeath(&mut self) {
-        let journal = self.state_dir().journal();
+    pub(super) async fn bequeath(&mut self) {
+        let journal = self.state_dir().await.journal();
         self.workers += 1;
-        let heir = self.state_dir().journal();
+        let heir = self.state_dir().await.journal();
         for suffix in ["", "-wal"] {
             let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
             match std::fs::copy(with(&journal), with(&heir)) {
@@ -287,13 +303,20 @@ impl World {
         let driver = MortalDriver {
             inner: self.engine.driver(),
             steps: steps.clone(),
+            jam: self.jam.clone(),
         };
+        let mut settings = SETTINGS.clone();
+        if self.jam.is_some() {
+            // What is not removed at first is looked for again within the limit.
+            settings.worker.janitor_interval = Duration::from_secs(10);
+        }
         Setup {
-            settings: SETTINGS.clone(),
+            settings_rx: watch::channel(Arc::new(settings.clone())).1,
+            settings,
             client: client(&ClientOptions::new(wire.url.clone()).named(&state_dir.worker)),
             wish: wish(&driver),
             driver: Arc::new(driver),
-            state_dir,
+            state_dir: Arc::new(state_dir),
             echo: false,
             seat: None,
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -24,6 +25,7 @@ const TRIES: usize = 3;
 pub(crate) async fn ship(
     collector: Collector,
     settings: TracesSettings,
+    lost: IntCounter,
     mut items_rx: mpsc::Receiver<Item>,
 ) {
     let mut away = false;
@@ -34,7 +36,10 @@ pub(crate) async fn ship(
         let (spans, waiting) = gather(first, &mut items_rx).await;
         if !spans.is_empty() {
             let sent = send(&collector, wire::request(&settings, &spans)).await;
-            tell(&mut away, sent, spans.len());
+            if sent.is_err() {
+                lost.inc_by(spans.len() as u64);
+            }
+            tell(&mut away, sent, (spans.len(), lost.get()));
         }
         for done_tx in waiting {
             // Who waited may have given up.
@@ -80,11 +85,11 @@ async fn send(collector: &Collector, body: Vec<u8>) -> Result<(), String> {
 }
 
 /// Says when the collector goes away, and when it is back.
-fn tell(away: &mut bool, sent: Result<(), String>, count: usize) {
+fn tell(away: &mut bool, sent: Result<(), String>, (count, lost): (usize, u64)) {
     match sent {
         Ok(()) if *away => {
             *away = false;
-            tracing::info!("traces are taken again");
+            tracing::info!(lost, "traces are taken again");
         }
         Ok(()) => tracing::debug!(count, "traces sent"),
         Err(error) if !*away => {

@@ -13,7 +13,7 @@ fn recorder(share: f64) -> (Recorder, mpsc::Receiver<Item>) {
         worker: Vec::new(),
         lives: Mutex::default(),
         items_tx,
-        dropped: AtomicU64::new(0),
+        lost: IntCounter::new("lost", "Spans.").expect("the name is legal"),
     };
     (recorder, items_rx)
 }
@@ -78,6 +78,6 @@ fn what_finds_no_room_is_dropped_and_nobody_waits() {
     for _ in 0..5 {
         recorder.send(life.span("pull", Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH));
     }
-    assert_eq!(recorder.dropped.load(Ordering::Relaxed), 3);
+    assert_eq!(recorder.lost.get(), 3);
     assert!(items_rx.try_recv().is_ok());
 }

@@ -1,6 +1,10 @@
-use std::path::Path;
+use std::{
+    io::{self, Read},
+    path::Path,
+    process::Command,
+};
 
-use super::locate;
+use super::{JobGroup, locate};
 
 const UNIFIED: &str =
     "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
@@ -36,4 +40,22 @@ fn a_mount_of_a_part_of_the_tree_is_taken_for_what_it_is() {
 fn a_machine_without_version_2_has_none() {
     assert_eq!(locate("", "4:memory:/x\n"), None);
     assert_eq!(locate(UNIFIED, "4:memory:/x\n"), None);
+}
+
+#[test]
+fn a_job_whose_shim_cannot_go_back_is_ended() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let group = JobGroup {
+        path: directory.path().join("job"),
+        home: directory.path().join("gone"),
+    };
+    // Only the job has the other end, which it holds open until it ends.
+    let (mut reads, writes) = io::pipe().expect("a pipe");
+    let mut command = Command::new("sleep");
+    command.arg("600").stdout(writes);
+    let spawned = group.spawn(&mut command);
+    drop(command);
+    assert!(spawned.is_err(), "{spawned:?}");
+    let read = reads.read_to_end(&mut Vec::new());
+    assert_eq!(read.expect("its end is told"), 0);
 }

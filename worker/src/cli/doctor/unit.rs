@@ -1,15 +1,25 @@
 //! `worker doctor --unit UNIT`: whether a systemd unit lets its worker do what it promises. What systemd says is read here, and judged purely.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use worker_config::DriverKind;
+use clap::Parser;
+use nix::unistd::User;
+
+use worker_config::{DriverKind, settings::Flags};
 use worker_drivers::Finding;
+
+use super::super::{args, context, credentials};
 
 /// What is looked at, in findings.
 const WHAT: &str = "unit";
 
 /// What systemd is asked for.
-const PROPERTIES: [&str; 21] = [
+const PROPERTIES: [&str; 23] = [
     "ActiveState",
     "Delegate",
     "Environment",
@@ -30,7 +40,9 @@ const PROPERTIES: [&str; 21] = [
     "StatusText",
     "SupplementaryGroups",
     "Type",
+    "User",
     "WatchdogUSec",
+    "WorkingDirectory",
 ];
 
 /// Variables that hold a secret.
@@ -44,6 +56,8 @@ const CREDENTIALS: &str = "/etc/credstore";
 pub(super) struct Unit {
     name: String,
     properties: BTreeMap<String, String>,
+    /// What systemd gives to every unit.
+    inherited: BTreeMap<String, String>,
 }
 
 /// Asks systemd for a unit. A name without an ending is that of a service.
@@ -51,16 +65,26 @@ pub(super) struct Unit {
 /// # Errors
 /// Why it could not be asked, for a person.
 pub(super) fn read(name: &str) -> Result<Unit, String> {
+    let properties = PROPERTIES.join(",");
+    let shown = ask(&["show", "--no-pager", "--property", &properties, "--", name])?;
+    let inherited = ask(&["show-environment"])?;
+    Ok(Unit {
+        inherited: inherited.lines().filter_map(assignment).collect(),
+        ..Unit::parse(name, &shown)
+    })
+}
+
+fn ask(arguments: &[&str]) -> Result<String, String> {
     let asked = Command::new("systemctl")
-        .args(["show", "--no-pager", "--property", &PROPERTIES.join(",")])
-        .args(["--", name])
+        .args(arguments)
         .output()
         .map_err(|error| format!("systemctl: {error}; is this a machine with systemd?"))?;
     if !asked.status.success() {
         let said = String::from_utf8_lossy(&asked.stderr);
-        return Err(format!("systemctl show {name}: {}", said.trim()));
+        let asked = arguments.join(" ");
+        return Err(format!("systemctl {asked}: {}", said.trim()));
     }
-    Ok(Unit::parse(name, &String::from_utf8_lossy(&asked.stdout)))
+    Ok(String::from_utf8_lossy(&asked.stdout).into_owned())
 }
 
 // === impl Unit ===
@@ -79,6 +103,7 @@ impl Unit {
         Self {
             name: name.to_owned(),
             properties,
+            inherited: BTreeMap::new(),
         }
     }
 
@@ -91,47 +116,71 @@ impl Unit {
         !self.get("LoadCredential").is_empty()
     }
 
-    /// The pool that its command line names.
-    pub(super) fn pool(&self) -> Option<String> {
+    /// What its command line says. None: it is not one of a worker.
+    pub(super) fn flags(&self) -> Option<Flags> {
         let command = self.get("ExecStart").split("argv[]=").nth(1)?;
-        let command = command.split(" ;").next()?;
-        let words = shlex::split(command)?;
-        let mut words = words.into_iter();
-        while let Some(word) = words.next() {
-            if word == "--pool" || word == "-p" {
-                return words.next();
-            }
-            if let Some(pool) = word.strip_prefix("--pool=") {
-                return Some(pool.to_owned());
-            }
-        }
-        None
+        let words = shlex::split(command.split(" ;").next()?)?;
+        let environment = self.environment();
+        let words: Vec<_> = words
+            .iter()
+            .map(|word| filled(word, &environment))
+            .collect();
+        // A program before it may have set something up.
+        let ours = |word: &String| Path::new(word).file_name() == Some("worker".as_ref());
+        let begins = words.iter().position(ours)?;
+        let cli = args::Cli::try_parse_from(&words[begins..]).ok()?;
+        let start = match cli.command {
+            None => cli.start,
+            Some(args::Command::Start(start)) => *start,
+            Some(_) => return None,
+        };
+        Some(context::flags(&cli.global, &start))
     }
 
-    /// What its worker finds in its environment, as far as whoever asks may read it.
+    /// Where its worker begins.
+    pub(super) fn directory(&self) -> PathBuf {
+        let path = self.get("WorkingDirectory").trim_start_matches(['!', '-']);
+        Path::new("/").join(path)
+    }
+
+    /// All that its worker finds in its environment, as far as whoever asks may read it.
     pub(super) fn environment(&self) -> BTreeMap<String, String> {
+        let mut found = self.inherited.clone();
+        let user = User::from_name(self.get("User")).ok().flatten();
+        found.extend(user.map(|user| ("HOME".to_owned(), user.dir.display().to_string())));
+        let words = shlex::split(self.get("Environment")).unwrap_or_default();
+        found.extend(words.iter().filter_map(|word| assignment(word)));
         let files = self.get("EnvironmentFiles").split(' ');
         let files = files.filter(|path| path.starts_with('/'));
-        let read = files.filter_map(|path| fs::read_to_string(path).ok());
-        let words = shlex::split(self.get("Environment")).unwrap_or_default();
-        let mut found: BTreeMap<String, String> =
-            words.iter().filter_map(|word| assignment(word)).collect();
-        for text in read {
+        for text in files.filter_map(|path| fs::read_to_string(path).ok()) {
             found.extend(text.lines().filter_map(assignment));
         }
         let state = self.get("StateDirectory");
         if !state.is_empty() {
             found.insert("STATE_DIRECTORY".to_owned(), format!("/var/lib/{state}"));
         }
-        let credentials = self.loads_credentials();
-        if credentials && fs::read_dir(CREDENTIALS).is_ok() {
+        for (name, path) in self.credential_files() {
+            if let (Some(variable), Ok(value)) =
+                (credentials::variable(name), fs::read_to_string(path))
+            {
+                let value = value.trim_end_matches(['\r', '\n']).to_owned();
+                found.entry(variable.to_owned()).or_insert(value);
+            }
+        }
+        if self.loads_credentials() && fs::read_dir(CREDENTIALS).is_ok() {
             found.insert("CREDENTIALS_DIRECTORY".to_owned(), CREDENTIALS.to_owned());
         }
         found
     }
 
-    /// What is wrong with it for a worker of that type.
-    pub(super) fn judge(&self, kind: Option<DriverKind>) -> Vec<Finding> {
+    /// Credentials whose file the unit names.
+    fn credential_files(&self) -> impl Iterator<Item = (&str, &str)> {
+        let loaded = self.get("LoadCredential").split(' ');
+        loaded.filter_map(|one| one.split_once(':'))
+    }
+
+    /// What is wrong with it for workers of these types.
+    pub(super) fn judge(&self, kinds: &[DriverKind]) -> Vec<Finding> {
         if self.get("LoadState") != "loaded" {
             let detail = format!(
                 "{} is {}; see deploy/systemd",
@@ -143,10 +192,17 @@ impl Unit {
         let mut findings = vec![self.state()];
         findings.extend(self.supervision());
         findings.extend(self.secrets());
-        match kind {
-            Some(DriverKind::Process) => findings.extend(self.for_processes()),
-            Some(DriverKind::Docker) => findings.extend(self.for_docker()),
-            Some(DriverKind::Kubernetes) | None => {}
+        if self.flags().is_none() {
+            findings.push(Finding::warning(
+                WHAT,
+                "its ExecStart is not understood as a command of worker; --pool NAME says which pool to look at",
+            ));
+        }
+        if kinds.contains(&DriverKind::Process) {
+            findings.extend(self.for_processes());
+        }
+        if kinds.contains(&DriverKind::Docker) {
+            findings.extend(self.for_docker());
         }
         findings
     }
@@ -266,7 +322,7 @@ impl Unit {
     }
 
     fn for_docker(&self) -> Vec<Finding> {
-        let remote = self.get("Environment").contains("DOCKER_HOST=");
+        let remote = self.environment().contains_key("DOCKER_HOST");
         let in_group = self.get("SupplementaryGroups").contains("docker");
         if remote || in_group {
             return Vec::new();
@@ -276,6 +332,17 @@ impl Unit {
             "its user is not in the group docker, so it reaches this machine's engine only as root; the drop-in docker.conf of deploy/systemd lets it in",
         )]
     }
+}
+
+/// A word of a command with its variables, as systemd would fill it.
+fn filled(word: &str, environment: &BTreeMap<String, String>) -> String {
+    let fill = |word: String, (name, value): (&String, &String)| {
+        if word == format!("${name}") {
+            return value.clone();
+        }
+        word.replace(&format!("${{{name}}}"), value)
+    };
+    environment.iter().fold(word.to_owned(), fill)
 }
 
 /// A line of a file of variables, or a word of a list of them.

@@ -41,7 +41,7 @@ fn unit(changes: &[(&str, &str)]) -> Unit {
 
 /// The first words of what is not as it should be.
 fn complaints(unit: &Unit, kind: DriverKind) -> Vec<(Verdict, String)> {
-    let findings = unit.judge(Some(kind)).into_iter();
+    let findings = unit.judge(&[kind]).into_iter();
     findings
         .filter(|finding| finding.verdict != Verdict::Ok)
         .map(|finding| {
@@ -61,7 +61,8 @@ fn the_unit_that_we_ship_is_well() {
     );
     let docker = unit(&[("Type=notify", "Type=notify\nSupplementaryGroups=docker")]);
     assert_eq!(complaints(&docker, DriverKind::Docker), nothing);
-    assert_eq!(unit(&[]).pool().as_deref(), Some("my-pool"));
+    let flags = unit(&[]).flags().expect("it is a worker's");
+    assert_eq!(flags.pools, ["my-pool"]);
 }
 
 #[test]
@@ -97,7 +98,7 @@ fn a_unit_that_hides_how_its_worker_is_is_told() {
             "PREFECT_API_KEY is in its Environment, which everybody on this machine may read",
         ]
     );
-    assert!(!format!("{:?}", bare.judge(None)).contains("pnu_x"));
+    assert!(!format!("{:?}", bare.judge(&[])).contains("pnu_x"));
 }
 
 #[test]
@@ -108,7 +109,7 @@ fn a_unit_that_is_not_there_or_has_failed_is_a_problem() {
         ("ActiveState=active", "ActiveState=failed"),
         ("Result=success", "Result=exit-code"),
     ]);
-    let found = &failed.judge(None)[0];
+    let found = &failed.judge(&[])[0];
     assert_eq!(found.verdict, Verdict::Problem);
     assert!(found.detail.contains("journalctl"), "{found:?}");
 }
@@ -147,4 +148,52 @@ fn what_the_worker_of_a_unit_would_be_told_is_read() {
             "WORKER_LIMIT=3",
         ]
     );
+}
+
+#[test]
+fn every_pool_of_a_command_is_known_with_what_else_it_says() {
+    let several = unit(&[
+        (
+            "--pool my-pool",
+            "--pool boxes -p ${OTHER} --type boxes=docker --state-dir=/srv/state",
+        ),
+        ("Environment=", "Environment=OTHER=my-pool"),
+    ]);
+    let flags = several.flags().expect("it is a worker's");
+    assert_eq!(flags.pools, ["boxes", "my-pool"]);
+    assert_eq!(flags.kinds, ["boxes=docker"]);
+    assert_eq!(flags.state_dir.as_deref(), Some(Path::new("/srv/state")));
+    let findings = several.judge(&[DriverKind::Docker, DriverKind::Process]);
+    let said = format!("{findings:?}");
+    assert!(said.contains("KillMode=mixed"), "{said}");
+    assert!(said.contains("group docker"), "{said}");
+
+    let wrapped = unit(&[("argv[]=", "argv[]=/usr/bin/env A=b ")]);
+    assert_eq!(wrapped.flags().expect("it is found").pools, ["my-pool"]);
+    let other = unit(&[("/usr/bin/worker --pool my-pool", "/bin/sh -c 'worker -p x'")]);
+    assert!(other.flags().is_none());
+    let said = format!("{:?}", other.judge(&[]));
+    assert!(said.contains("is not understood"), "{said}");
+}
+
+#[test]
+fn what_the_worker_of_a_unit_has_from_elsewhere_is_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("key");
+    fs::write(&file, "pnu_x\n").unwrap();
+    let named = format!("LoadCredential=worker.api-key:{}", file.display());
+    let mut unit = unit(&[
+        ("LoadCredential=worker.api-key", &named),
+        (
+            "Type=notify",
+            "Type=notify\nUser=root\nWorkingDirectory=!/srv",
+        ),
+    ]);
+    unit.inherited = BTreeMap::from([("PATH".to_owned(), "/usr/bin".to_owned())]);
+    let found = unit.environment();
+    assert_eq!(found["PATH"], "/usr/bin");
+    assert_eq!(found["PREFECT_API_KEY"], "pnu_x");
+    assert_eq!(found["HOME"], "/root");
+    assert!(!found.contains_key("CARGO_MANIFEST_DIR"));
+    assert_eq!(unit.directory(), Path::new("/srv"));
 }
