@@ -5,6 +5,7 @@
 
 mod clusters;
 mod endings;
+mod events;
 mod faults;
 mod rights;
 mod stage;
