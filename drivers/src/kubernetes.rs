@@ -28,7 +28,7 @@ use crate::{
 
 pub use connection::Access;
 pub use options::{ClusterConfig, Options};
-pub use plan::{Manifest, Plan, plan};
+pub use plan::{Manifest, OwnSecret, Plan, plan};
 pub use prepare::{Prepared, prepare};
 pub use pull_image::{FIELD as PULLED_BY_INIT_CONTAINER, PullImage};
 pub use secret::{Credentials, Keep, SecretKey, SecretValues};
@@ -50,6 +50,7 @@ mod pod;
 mod pod_events;
 mod prepare;
 mod pull_image;
+mod pull_secret;
 mod reasons;
 mod secret;
 mod sight;

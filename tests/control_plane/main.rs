@@ -7,6 +7,7 @@ mod clusters;
 mod endings;
 mod events;
 mod faults;
+mod registry;
 mod rights;
 mod stage;
 
