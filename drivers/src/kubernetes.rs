@@ -30,7 +30,7 @@ use view::Views;
 
 pub use connection::Access;
 pub use options::{ClusterConfig, Options};
-pub use plan::{Manifest, Plan, plan};
+pub use plan::{Manifest, OwnSecret, Plan, plan};
 pub use prepare::{Prepared, prepare};
 pub use pull_image::{FIELD as PULLED_BY_INIT_CONTAINER, PullImage};
 pub use secret::{Credentials, Keep, SecretKey, SecretValues};
@@ -52,6 +52,7 @@ mod pod;
 mod pod_events;
 mod prepare;
 mod pull_image;
+mod pull_secret;
 mod reasons;
 mod secret;
 mod sight;

@@ -5,7 +5,9 @@
 
 mod clusters;
 mod endings;
+mod events;
 mod faults;
+mod registry;
 mod rights;
 mod stage;
 

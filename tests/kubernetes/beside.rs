@@ -48,6 +48,9 @@ const OWN: [&str; 11] = [
 /// Where the flows are in a pod.
 const FLOWS: &str = "/opt/prefect/flows";
 
+/// What the names of events about pods begin with.
+const POD_EVENT: &str = "prefect.kubernetes.pod.";
+
 /// Whose worker it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -63,6 +66,46 @@ struct Scenario {
     /// Whether it is cancelled while it runs.
     is_cancelled: bool,
 }
+
+// === impl Kind ===
+
+impl Kind {
+    /// The names of its pool and of its worker.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Python => ("pool-python", "Taker python"),
+            Self::Ours => ("pool-ours", "Taker ours"),
+        }
+    }
+
+    /// Its program, which has to be there as long as it runs.
+    fn program(self, api: &Api, python: &Python) -> Program {
+        match self {
+            Self::Python => {
+                let program = Program::new(&python.bin().join("prefect").display().to_string());
+                worker_of(program, api)
+                    .with("VIRTUAL_ENV", python.root().display().to_string())
+                    .with("PATH", python.path())
+                    .with(
+                        "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES",
+                        format!("[\"{NAMESPACE}\"]"),
+                    )
+            }
+            Self::Ours => worker_of(Program::new(PROGRAM), api),
+        }
+    }
+
+    fn start(self, program: &Program) -> Running {
+        let (pool, name) = self.names();
+        let mut arguments = vec!["--pool", pool, "--type", "kubernetes", "--name", name];
+        if self == Self::Python {
+            arguments.splice(..0, ["worker", "start"]);
+        }
+        program.start(&arguments)
+    }
+}
+
+// === functions ===
 
 fn scenarios() -> Vec<Scenario> {
     let scenario = |name, flow| Scenario {
@@ -108,6 +151,7 @@ fn the_python_worker_and_ours_make_the_same_jobs_and_tell_the_same_of_them() {
         }
     }
     findings.extend(expected.unseen());
+    findings.extend(play_both(server.api(), &python));
     assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
 }
 
@@ -118,10 +162,7 @@ fn play(
     python: &Python,
     kind: Kind,
 ) -> BTreeMap<&'static str, Story> {
-    let (pool, name) = match kind {
-        Kind::Python => ("pool-python", "Taker python"),
-        Kind::Ours => ("pool-ours", "Taker ours"),
-    };
+    let (pool, name) = kind.names();
     create_pool(&api, pool, &template(python));
     let mut names = Names::default();
     let id = api.get(&format!("/work_pools/{pool}"))["id"].clone();
@@ -135,24 +176,8 @@ fn play(
     ] {
         names.hide(name, placeholder);
     }
-    let program = match kind {
-        Kind::Python => {
-            let program = Program::new(&python.bin().join("prefect").display().to_string());
-            worker_of(program, &api)
-                .with("VIRTUAL_ENV", python.root().display().to_string())
-                .with("PATH", python.path())
-                .with(
-                    "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES",
-                    format!("[\"{NAMESPACE}\"]"),
-                )
-        }
-        Kind::Ours => worker_of(Program::new(PROGRAM), &api),
-    };
-    let mut arguments = vec!["--pool", pool, "--type", "kubernetes", "--name", name];
-    if kind == Kind::Python {
-        arguments.splice(..0, ["worker", "start"]);
-    }
-    let running = program.start(&arguments);
+    let program = kind.program(&api, python);
+    let running = kind.start(&program);
     let played = scenarios();
     // All at once: most of the time they only wait.
     let runs: Vec<String> = played
@@ -176,6 +201,63 @@ fn play(
         .collect()
 }
 
+/// With both workers at work each of them sees the pods of the other. What is told twice.
+fn play_both(api: Api, python: &Python) -> Vec<String> {
+    let programs = [Kind::Python, Kind::Ours].map(|kind| (kind, kind.program(&api, python)));
+    let running = programs
+        .each_ref()
+        .map(|(kind, program)| kind.start(program));
+    let scenario = &scenarios()[0];
+    let runs = [Kind::Python, Kind::Ours].map(|kind| begin(&api, kind.names().0, scenario));
+    for (run, worker) in runs.iter().zip(&running) {
+        follow(&api, scenario, run, worker);
+    }
+    Reader::when_settled(api);
+    let mut findings = Vec::new();
+    for run in runs {
+        let told = pod_events(api, &run);
+        let told: Vec<String> = told.iter().map(|event| text(&event["event"])).collect();
+        let expected = ["pending", "running", "succeeded"];
+        let expected = expected.map(|phase| format!("{POD_EVENT}{phase}"));
+        if told != expected {
+            findings.push(format!("seen by both: {told:?}"));
+        }
+    }
+    findings
+}
+
+/// What was told of the pods of a flow run, each event after the one that it follows.
+fn pod_events(api: Api, run: &str) -> Vec<Value> {
+    let events = find_events(api, &format!("prefect.flow-run.{run}")).unwrap_or_default();
+    let of_pod = |event: &Value| text(&event["event"]).starts_with(POD_EVENT);
+    let mut open: Vec<Value> = events.into_iter().filter(of_pod).collect();
+    let mut chain: Vec<Value> = Vec::new();
+    while let Some(next) = open.iter().position(|event| {
+        let leader = &event["follows"];
+        leader.is_null() || chain.iter().any(|before| before["id"] == *leader)
+    }) {
+        chain.push(open.remove(next));
+    }
+    chain.extend(open);
+    chain
+}
+
+/// What was told of a pod, with the order in which it was.
+fn pod_lines(events: &[Value]) -> Vec<String> {
+    let line = |event: &Value| {
+        let leader = events.iter().find(|one| one["id"] == event["follows"]);
+        let leader = leader.map_or_else(|| event["follows"].to_string(), |one| text(&one["event"]));
+        let made = text(&event["id"]).chars().nth(14);
+        // A cluster's clock has no parts of a second.
+        let is_whole = !text(&event["occurred"]).contains('.');
+        format!(
+            "{} after {leader}, with an id of kind {made:?}, by the clock of the cluster: {is_whole}",
+            text(&event["event"])
+        )
+    };
+    events.iter().map(line).collect()
+}
+
 /// What could be seen of a flow run, its Job among it.
 fn tell(api: &Api, reader: &Reader, names: &Names, run: &str, job: &Value) -> Story {
     let mut names = names.clone();
@@ -187,7 +269,12 @@ fn tell(api: &Api, reader: &Reader, names: &Names, run: &str, job: &Value) -> St
     let deployed = api.get(&format!("/deployments/{deployment}"));
     names.hide(deployment, "DEPLOYMENT-ID");
     names.hide(text(&deployed["name"]), "DEPLOYMENT");
+    let told = pod_events(*api, run);
+    for event in &told {
+        names.hide(text(&event["resource"]["prefect.resource.name"]), "POD");
+    }
     let mut story = reader.read(run, &names);
+    story.insert("pod events".to_owned(), pod_lines(&told));
     names.hide(run, "RUN-ID");
     names.hide(text(&seen["name"]), "RUN");
     story.insert("job".to_owned(), manifest(job));
@@ -281,11 +368,10 @@ fn follow(api: &Api, scenario: &Scenario, run: &str, worker: &Running) {
         Err(format!("{state}; {} {}", worker.stdout(), worker.stderr()))
     });
     wait::holds(NOTICE, || {
-        let events = find_events(*api, &format!("prefect.flow-run.{run}")).unwrap_or_default();
         let ends = ["succeeded", "failed", "evicted"];
-        events.iter().any(|event| {
+        pod_events(*api, run).iter().any(|event| {
             let name = text(&event["event"]);
-            let end = name.strip_prefix("prefect.kubernetes.pod.");
+            let end = name.strip_prefix(POD_EVENT);
             end.is_some_and(|end| ends.contains(&end))
         })
     });

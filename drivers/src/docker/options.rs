@@ -96,7 +96,8 @@ impl Options {
 // === impl RegistryCredentials ===
 
 impl RegistryCredentials {
-    fn read(configuration: &Map<String, Value>) -> Result<Option<Self>, DriverError> {
+    /// Reads the part of a job configuration that says how to log in at a registry: a `docker-registry-credentials` block, or the same fields.
+    pub(crate) fn read(configuration: &Map<String, Value>) -> Result<Option<Self>, DriverError> {
         const FIELD: &str = "registry_credentials";
         let fields = match configuration.get(FIELD) {
             None | Some(Value::Null) => return Ok(None),

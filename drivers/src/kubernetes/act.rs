@@ -168,9 +168,7 @@ async fn make_once(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverErro
     if cluster.sight().learn(&plan.namespace) {
         shared.places.send_modify(|count| *count += 1);
     }
-    if plan.secret.is_some() {
-        keep::keep(&cluster, plan).await?;
-    }
+    keep::keep(&cluster, plan).await?;
     shared.views.expect(plan.key);
     let created = create_job(&cluster, plan).await;
     if created.is_err() {
@@ -190,7 +188,7 @@ async fn make_once(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverErro
         Err(error) => {
             let refused = error::refused(&error, &what());
             if !matches!(refused, DriverError::Unavailable { .. }) {
-                keep::drop_one(shared, &cluster, plan).await;
+                keep::drop_all(shared, &cluster, plan).await;
             }
             return Err(refused);
         }
@@ -201,13 +199,14 @@ async fn make_once(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverErro
         .iter()
         .all(|(name, value)| labels.get(name) == Some(value));
     let Some(seen) = JobSeen::of(&job).filter(|_| is_ours) else {
-        keep::drop_one(shared, &cluster, plan).await;
+        keep::drop_all(shared, &cluster, plan).await;
         return Err(DriverError::Conflict { what: what() });
     };
-    let is_tidy = match plan.secret {
-        Some(_) => keep::tie(shared, &cluster, plan, &seen).await,
+    let is_tidy = if plan.secrets.is_empty() {
         // Who made it before may have had one to keep.
-        None => is_new,
+        is_new
+    } else {
+        keep::tie(shared, &cluster, plan, &seen).await
     };
     if is_tidy {
         lock(&shared.tidy).insert(plan.key);

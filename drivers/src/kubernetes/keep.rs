@@ -12,22 +12,27 @@ use super::{
     act::{ask, bounded, pages, selector_of},
     connection::Cluster,
     error,
-    plan::Plan,
+    plan::{OwnSecret, Plan},
+    pull_secret,
     state::JobSeen,
 };
 use crate::{driver::DriverError, job::RunKey};
 
-/// Makes the Secret of an attempt before its Job, so that no pod waits for it. One that an earlier try left is brought up to date.
+/// Makes the Secrets of an attempt before its Job, so that no pod waits for them. Those that an earlier try left are brought up to date.
 pub(super) async fn keep(cluster: &Cluster, plan: &Plan) -> Result<(), DriverError> {
-    let Some(values) = &plan.secret else {
-        return Ok(());
-    };
-    let name = plan.secret_name();
+    for own in &plan.secrets {
+        keep_one(cluster, plan, own).await?;
+    }
+    Ok(())
+}
+
+async fn keep_one(cluster: &Cluster, plan: &Plan, own: &OwnSecret) -> Result<(), DriverError> {
+    let OwnSecret { name, kind, values } = own;
     let what = format!("the secret '{name}' in namespace '{}'", plan.namespace);
     let secrets: Api<Secret> = Api::namespaced(cluster.control.clone(), &plan.namespace);
     let mut secret = Secret {
         string_data: Some(values.0.clone()),
-        type_: Some("Opaque".to_owned()),
+        type_: Some((*kind).to_owned()),
         ..Secret::default()
     };
     secret.metadata.name = Some(name.clone());
@@ -36,30 +41,35 @@ pub(super) async fn keep(cluster: &Cluster, plan: &Plan) -> Result<(), DriverErr
     match created {
         Ok(_) => Ok(()),
         Err(error) if error::is_taken(&error) => {
-            let found = ask(secrets.get_opt(&name)).await?;
+            let found = ask(secrets.get_opt(name)).await?;
             let metadata = found.map(|found| found.metadata).unwrap_or_default();
             let is_ours = metadata.labels == Some(plan.own_labels());
             if !is_ours {
                 return Err(DriverError::Conflict { what });
             }
             secret.metadata.owner_references = metadata.owner_references;
-            let replaced = bounded(secrets.replace(&name, &PostParams::default(), &secret)).await;
+            let replaced = bounded(secrets.replace(name, &PostParams::default(), &secret)).await;
             replaced
                 .map(drop)
                 .map_err(|error| error::refused(&error, &what))
         }
         Err(error) if error::is_forbidden(&error) => Err(DriverError::Denied {
-            what: format!("to keep the API key of a job in {what}"),
+            what: format!("to keep the credentials of a job in {what}"),
             reason: format!(
-                "{}; give the worker's service account the permission to create secrets, or name a secret that has the key (PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_KEY_SECRET_NAME)",
-                error::message(&error)
+                "{}; give the worker's service account the permission to create secrets, or name a secret that has them ({})",
+                error::message(&error),
+                if *kind == pull_secret::TYPE {
+                    "imagePullSecrets in the pod of the job manifest"
+                } else {
+                    "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_KEY_SECRET_NAME"
+                }
             ),
         }),
         Err(error) => Err(error::refused(&error, &what)),
     }
 }
 
-/// Has the Secret go with its Job. False: it cannot, and goes when the job is removed by us.
+/// Has the Secrets go with their Job. False: they cannot, and go when the job is removed by us.
 pub(super) async fn tie(shared: &Shared, cluster: &Cluster, plan: &Plan, job: &JobSeen) -> bool {
     let secrets: Api<Secret> = Api::namespaced(cluster.control.clone(), &plan.namespace);
     let owner = json!({
@@ -71,42 +81,38 @@ pub(super) async fn tie(shared: &Shared, cluster: &Cluster, plan: &Plan, job: &J
     });
     let patch = json!({"metadata": {"ownerReferences": [owner]}});
     let patch = Patch::Merge(patch);
-    let name = plan.secret_name();
-    let given = bounded(secrets.patch(&name, &PatchParams::default(), &patch)).await;
-    match given {
-        Ok(_) => true,
-        Err(error) if error::is_forbidden(&error) => {
-            shared.complain_once(
+    let mut is_tied = true;
+    for OwnSecret { name, .. } in &plan.secrets {
+        let given = bounded(secrets.patch(name, &PatchParams::default(), &patch)).await;
+        match given {
+            Ok(_) => continue,
+            Err(error) if error::is_forbidden(&error) => shared.complain_once(
                 "secrets/patch",
                 "this worker may not patch secrets, so those of its jobs do not go with them by themselves; it deletes them",
-            );
-            false
-        }
-        Err(error) => {
-            tracing::warn!(
+            ),
+            Err(error) => tracing::warn!(
                 job = %plan.key,
                 error = error::message(&error),
                 "cannot tie the secret of a job to it; it is removed with the job by this worker"
-            );
-            false
+            ),
         }
+        is_tied = false;
     }
+    is_tied
 }
 
-/// Removes the Secret of an attempt whose Job could not be made.
-pub(super) async fn drop_one(shared: &Shared, cluster: &Cluster, plan: &Plan) {
-    if plan.secret.is_none() {
-        return;
-    }
+/// Removes the Secrets of an attempt whose Job could not be made.
+pub(super) async fn drop_all(shared: &Shared, cluster: &Cluster, plan: &Plan) {
     let secrets: Api<Secret> = Api::namespaced(cluster.control.clone(), &plan.namespace);
-    let name = plan.secret_name();
-    let deleted = bounded(secrets.delete(&name, &DeleteParams::default())).await;
-    match deleted {
-        Err(error) if error::is_forbidden(&error) => may_not_delete_secrets(shared),
-        Err(error) if !error::is_missing(&error) => {
-            tracing::warn!(job = %plan.key, error = error::message(&error), "a secret is left that no job uses");
+    for OwnSecret { name, .. } in &plan.secrets {
+        let deleted = bounded(secrets.delete(name, &DeleteParams::default())).await;
+        match deleted {
+            Err(error) if error::is_forbidden(&error) => may_not_delete_secrets(shared),
+            Err(error) if !error::is_missing(&error) => {
+                tracing::warn!(job = %plan.key, error = error::message(&error), "a secret is left that no job uses");
+            }
+            _ => {}
         }
-        _ => {}
     }
 }
 

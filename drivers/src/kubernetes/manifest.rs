@@ -60,6 +60,21 @@ pub(super) fn pod_template(
         .ok_or_else(|| refused("job_manifest.spec.template", "must be an object"))
 }
 
+/// Puts an item at the end of a list.
+pub(super) fn add(
+    parent: &mut Map<String, Value>,
+    list: &str,
+    item: Value,
+) -> Result<(), DriverError> {
+    match parent.entry(list).or_insert_with(|| json!([])) {
+        Value::Array(items) => {
+            items.push(item);
+            Ok(())
+        }
+        _ => Err(refused(&format!("job_manifest: {list}"), "must be a list")),
+    }
+}
+
 /// The metadata of the job, which [`check`] has seen to.
 pub(super) fn metadata(
     manifest: &mut Map<String, Value>,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::{Map, Value};
 
 use crate::{
+    docker::RegistryCredentials,
     driver::DriverError,
     fields::{invalid, object, switch, text, texts_by_name, whole_number},
 };
@@ -20,6 +21,8 @@ pub struct Options {
     pub job_manifest: Map<String, Value>,
     /// The cluster, where it is not the worker's own.
     pub cluster_config: Option<ClusterConfig>,
+    /// How nodes log in where the job's images are pulled from.
+    pub registry_credentials: Option<RegistryCredentials>,
     /// Seconds the job may take.
     pub job_watch_timeout_seconds: Option<i64>,
     /// Seconds its pod may take to start.
@@ -61,6 +64,7 @@ impl Options {
             namespace: namespace(configuration)?,
             job_manifest: job_manifest(configuration)?,
             cluster_config: ClusterConfig::read(configuration)?,
+            registry_credentials: RegistryCredentials::read(configuration)?,
             job_watch_timeout_seconds: whole_number(configuration, "job_watch_timeout_seconds")?,
             pod_watch_timeout_seconds: pod_watch_timeout(configuration)?,
             stream_output: switch(configuration, "stream_output", true)?,

@@ -13,7 +13,7 @@ use super::{
     names,
     options::{ClusterConfig, Options},
     prepare::{Prepared, prepare},
-    pull_image,
+    pull_image, pull_secret,
     secret::SecretValues,
 };
 use crate::{
@@ -37,8 +37,19 @@ pub struct Plan {
     pub name: String,
     /// The Job.
     pub manifest: Manifest,
-    /// What its own Secret, of the name [`Plan::secret_name`], holds; none: it has none.
-    pub secret: Option<SecretValues>,
+    /// The Secrets of its own.
+    pub secrets: Vec<OwnSecret>,
+}
+
+/// A Secret that goes with its Job. Printing shows the names of its values only.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnSecret {
+    /// Its name.
+    pub name: String,
+    /// Its type, as the cluster calls it.
+    pub kind: &'static str,
+    /// What it holds.
+    pub values: SecretValues,
 }
 
 /// A manifest. Printing shows nothing that may be a credential.
@@ -73,6 +84,7 @@ const CUSTOMIZATIONS: &str = "customizations";
 /// It is what the reference would submit, but for this:
 /// the name is one of the attempt's own instead of a beginning that the cluster ends, so that making it twice makes one;
 /// credentials are references to a Secret, so that nobody reads them in the manifest;
+/// a login for a registry, of which the reference knows nothing, is in a Secret that the pod names;
 /// two labels say whose it is and for which attempt, and annotations what a successor of this worker has to know;
 /// labels that would be cut are told apart by a hash, and their originals are in an annotation;
 /// labels and annotations that the cluster would refuse do not keep the job from running.
@@ -103,7 +115,16 @@ pub fn plan(
     if let Program::Engine { entrypoint } = &job.program {
         pull_image::run_engine(&mut manifest, entrypoint)?;
     }
-    let secret = hide(&mut manifest, settings, &secret_name(&name))?;
+    let env = format!("{name}-env");
+    let hidden = hide(&mut manifest, settings, &env)?;
+    let mut secrets: Vec<OwnSecret> = hidden
+        .map(|values| OwnSecret {
+            name: env,
+            kind: "Opaque",
+            values,
+        })
+        .into_iter()
+        .collect();
     if job.configuration.get(pull_image::FIELD) == Some(&Value::Bool(true)) {
         let image = settings.pull_image.as_ref().ok_or_else(|| {
             refused(
@@ -113,8 +134,18 @@ pub fn plan(
         })?;
         pull_image::bring_code(&mut manifest, image)?;
     }
+    let options = Options::read(&job.configuration)?;
+    if let Some(credentials) = &options.registry_credentials {
+        let name = format!("{name}-registry");
+        pull_secret::name_in(&mut manifest, &name)?;
+        secrets.push(OwnSecret {
+            name,
+            kind: pull_secret::TYPE,
+            values: pull_secret::values(credentials),
+        });
+    }
     legalize(&mut manifest, job)?;
-    sign(&mut manifest, job, &main)?;
+    sign(&mut manifest, job, &options, &main)?;
     Ok(Plan {
         key: job.key,
         owner: job.owner.clone(),
@@ -122,18 +153,13 @@ pub fn plan(
         namespace,
         name,
         manifest: Manifest(manifest),
-        secret,
+        secrets,
     })
 }
 
 // === impl Plan ===
 
 impl Plan {
-    /// The name of the Job's own Secret.
-    pub fn secret_name(&self) -> String {
-        secret_name(&self.name)
-    }
-
     /// The labels by which everything of this attempt is found.
     pub fn own_labels(&self) -> BTreeMap<String, String> {
         own_labels(&self.owner, self.key)
@@ -148,10 +174,6 @@ impl fmt::Debug for Manifest {
             .field(&self.0.keys().collect::<Vec<_>>())
             .finish()
     }
-}
-
-fn secret_name(job: &str) -> String {
-    format!("{job}-env")
 }
 
 /// The value of the label that says whose something is.
@@ -284,8 +306,12 @@ fn legalize_metadata(metadata: &mut Map<String, Value>, originals: Vec<(String, 
 }
 
 /// Says on the Job and its pods whose they are, and what a successor of this worker has to know.
-fn sign(manifest: &mut Map<String, Value>, job: &Job, main: &str) -> Result<(), DriverError> {
-    let options = Options::read(&job.configuration)?;
+fn sign(
+    manifest: &mut Map<String, Value>,
+    job: &Job,
+    options: &Options,
+    main: &str,
+) -> Result<(), DriverError> {
     let runs = match job.program {
         Program::Execute | Program::Command { engine: true, .. } => RUNNER,
         Program::Engine { .. } => "engine",

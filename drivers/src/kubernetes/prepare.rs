@@ -42,6 +42,8 @@ pub fn prepare(job: &Job, settings: &KubernetesSettings) -> Result<Prepared, Dri
         namespace,
         job_manifest: mut manifest,
         cluster_config,
+        // The reference has nothing like it.
+        registry_credentials: _,
         // What they limit, and who is shown the output, is for who watches the job.
         job_watch_timeout_seconds: _,
         pod_watch_timeout_seconds: _,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::manifest::{main_container, pod_template};
+use super::manifest::{add, main_container, pod_template};
 use crate::{driver::DriverError, fields::refused};
 
 /// An image with this program in it.
@@ -81,14 +81,4 @@ pub(super) fn run_engine(
         }
     }
     Ok(())
-}
-
-fn add(parent: &mut Map<String, Value>, list: &str, item: Value) -> Result<(), DriverError> {
-    match parent.entry(list).or_insert_with(|| json!([])) {
-        Value::Array(items) => {
-            items.push(item);
-            Ok(())
-        }
-        _ => Err(refused(&format!("job_manifest: {list}"), "must be a list")),
-    }
 }

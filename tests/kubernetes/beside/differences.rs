@@ -50,16 +50,6 @@ pub(super) const DIFFERENCES: &[Difference] = &[
             ],
         }],
     },
-    Difference {
-        what: "Pods are not told of as events (`prefect.kubernetes.pod.*`).",
-        reason: "Not built yet. What a pod waits for and how it ended is in the log and the states of its flow run.",
-        traces: &[Trace {
-            scenario: "",
-            aspect: "events",
-            theirs: &["prefect.kubernetes.pod.*"],
-            ours: &[],
-        }],
-    },
 ];
 
 #[test]

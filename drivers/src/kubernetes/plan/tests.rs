@@ -222,6 +222,57 @@ fn policy_and_secrets_hold_in_what_is_printed() {
     let plan = planned(&configuration());
     let told = format!("{plan:?}");
     assert!(!told.contains("canary"), "{told}");
-    let secret = plan.secret.expect("there is a credential");
-    assert_eq!(secret.0["PREFECT_API_KEY"], "canary");
+    let [secret] = &plan.secrets[..] else {
+        panic!("there is one credential: {:?}", plan.secrets);
+    };
+    assert_eq!(secret.name, format!("{}-env", plan.name));
+    assert_eq!(secret.kind, "Opaque");
+    assert_eq!(secret.values.0["PREFECT_API_KEY"], "canary");
+}
+
+#[test]
+fn a_login_for_a_registry_is_a_secret_that_the_pod_names_and_nothing_else_shows() {
+    let mut configuration = configuration();
+    configuration["registry_credentials"] = json!({
+        "username": "ada", "password": "canary-word", "registry_url": "registry.example:5000",
+    });
+    let pod = "/job_manifest/spec/template/spec";
+    let pod = configuration.pointer_mut(pod).expect("it has one");
+    pod["imagePullSecrets"] = json!([{"name": "theirs"}]);
+    let plan = planned(&configuration);
+    let told = format!("{plan:?} {}", Value::Object(plan.manifest.0.clone()));
+    assert!(!told.contains("canary"), "{told}");
+    let [_, secret] = &plan.secrets[..] else {
+        panic!("there are two: {:?}", plan.secrets);
+    };
+    let named = &plan.manifest.0["spec"]["template"]["spec"]["imagePullSecrets"];
+    assert_eq!(*named, json!([{"name": "theirs"}, {"name": secret.name}]));
+    assert_eq!(secret.kind, "kubernetes.io/dockerconfigjson");
+    let config = &secret.values.0[".dockerconfigjson"];
+    let config: Value = serde_json::from_str(config).expect("it is JSON");
+    let login =
+        json!({"username": "ada", "password": "canary-word", "auth": "YWRhOmNhbmFyeS13b3Jk"});
+    assert_eq!(config, json!({"auths": {"registry.example:5000": login}}));
+}
+
+#[test]
+fn registry_credentials_that_are_none_are_refused_without_being_quoted() {
+    let with = |credentials: Value| {
+        let mut configuration = configuration();
+        configuration["registry_credentials"] = credentials;
+        plan(&job(&configuration), &Policy::default(), &settings())
+    };
+    let none = with(Value::Null).expect("nothing is asked for");
+    assert_eq!(none.secrets.len(), 1);
+    let spec = &none.manifest.0["spec"]["template"]["spec"];
+    assert!(spec.get("imagePullSecrets").is_none(), "{spec}");
+    for wrong in [
+        json!("canary"),
+        json!({"username": "ada", "password": 1, "registry_url": "a"}),
+        json!({"username": "ada", "password": "canary"}),
+    ] {
+        let refused = with(wrong.clone()).expect_err("it is no login").to_string();
+        assert!(refused.starts_with("registry_credentials"), "{refused}");
+        assert!(!refused.contains("canary"), "{refused}");
+    }
 }

@@ -55,13 +55,13 @@ fn row(told: &Happening) -> (String, String, String, String) {
     )
 }
 
-#[test]
-fn a_pod_is_told_of_as_the_reference_does_with_its_ids_and_each_after_the_last() {
+/// The ways of a pod that finds its node late, its image later, and ends badly.
+fn ways() -> [Value; 6] {
     let unplaced = "0/3 nodes are available: 3 Insufficient cpu.";
     let running = json!({"running": {"startedAt": "2026-11-21T10:00:05Z"}});
     let loops = json!({"waiting": {"reason": "CrashLoopBackOff"}});
     let ended = |reason: &str, at: &str| json!({"terminated": {"finishedAt": at, "reason": reason, "exitCode": 1}});
-    let steps = [
+    [
         json!({"phase": "Pending"}),
         json!({"phase": "Pending", "conditions": [{
             "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": unplaced,
@@ -83,11 +83,55 @@ fn a_pod_is_told_of_as_the_reference_does_with_its_ids_and_each_after_the_last()
             "initContainerStatuses": [container(0, &ended("Completed", "2026-11-21T10:00:07Z"))],
             "containerStatuses": [container(2, &ended("OOMKilled", "2026-11-21T10:00:09Z"))],
         }),
-    ];
+    ]
+}
+
+/// What the reference told of them.
+const TOLD: [(&str, &str, &str, &str); 6] = [
+    (
+        "pending",
+        "86f9fb5a-78ba-56ea-9d4c-20531b5c32fb",
+        MADE,
+        "- -",
+    ),
+    (
+        "pending",
+        "3f9a9b41-29fa-5343-b894-343fdbe15bde",
+        MADE,
+        "Unschedulable.InsufficientResources -",
+    ),
+    (
+        "pending",
+        "bd1b8a38-b7c7-550f-bee7-f959c1da8fec",
+        MADE,
+        "ImagePullError -",
+    ),
+    (
+        "running",
+        "8e601b17-33ce-5ba0-81e8-cd1999a0ada1",
+        "2026-11-21T10:00:05Z",
+        "- -",
+    ),
+    (
+        "running",
+        "ca9041a7-b3df-51a2-8a58-3d1f346325ea",
+        "2026-11-21T10:00:01Z",
+        "CrashLoopBackOff -",
+    ),
+    (
+        "evicted",
+        "d1906f36-7b9c-5460-beb2-34ebb71cef8d",
+        "2026-11-21T10:00:09Z",
+        "OOMKilled OOMKilled",
+    ),
+];
+
+#[test]
+fn a_pod_is_told_of_as_the_reference_does_with_its_ids_and_each_after_the_last() {
     let mut last = None;
     let mut rows = Vec::new();
     let mut before = None;
-    for step in &steps {
+    for step in &ways() {
         let pod = pod("pod-1", step);
         let told = see(&mut last, &pod, Sighting::Watched).expect("it is news");
         assert_eq!(told.follows, before, "{}", told.name);
@@ -95,45 +139,7 @@ fn a_pod_is_told_of_as_the_reference_does_with_its_ids_and_each_after_the_last()
         rows.push(row(&told));
         assert_eq!(see(&mut last, &pod, Sighting::Watched), None, "told twice");
     }
-    let expected = [
-        (
-            "pending",
-            "86f9fb5a-78ba-56ea-9d4c-20531b5c32fb",
-            MADE,
-            "- -",
-        ),
-        (
-            "pending",
-            "3f9a9b41-29fa-5343-b894-343fdbe15bde",
-            MADE,
-            "Unschedulable.InsufficientResources -",
-        ),
-        (
-            "pending",
-            "bd1b8a38-b7c7-550f-bee7-f959c1da8fec",
-            MADE,
-            "ImagePullError -",
-        ),
-        (
-            "running",
-            "8e601b17-33ce-5ba0-81e8-cd1999a0ada1",
-            "2026-11-21T10:00:05Z",
-            "- -",
-        ),
-        (
-            "running",
-            "ca9041a7-b3df-51a2-8a58-3d1f346325ea",
-            "2026-11-21T10:00:01Z",
-            "CrashLoopBackOff -",
-        ),
-        (
-            "evicted",
-            "d1906f36-7b9c-5460-beb2-34ebb71cef8d",
-            "2026-11-21T10:00:09Z",
-            "OOMKilled OOMKilled",
-        ),
-    ];
-    let expected = expected.map(|(name, id, at, labels)| {
+    let expected = TOLD.map(|(name, id, at, labels)| {
         (
             name.to_owned(),
             id.to_owned(),

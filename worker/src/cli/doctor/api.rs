@@ -36,7 +36,9 @@ pub(super) async fn look(api: &Api, pools: &mut [Pool]) -> Vec<Finding> {
                 pool.template = Some(found.base_job_template);
             }
             Err(error) if error.is_not_found() => {
-                let detail = format!("'{name}' does not exist; `worker --pool {name} --type TYPE` creates it when it starts");
+                let detail = format!(
+                    "'{name}' does not exist; `worker --pool {name} --type TYPE` creates it when it starts"
+                );
                 findings.push(Finding::warning("work pool", detail));
             }
             Err(error) => findings.push(Finding::problem("work pool", chain(&error))),
