@@ -160,7 +160,7 @@ fn a_worker_that_starts_while_its_engine_is_out_of_reach_waits_for_it() {
             fin = world.work(Interruption::None) => panic!("it dies before: {fin:?}"),
             () = until(|| async { states(&client).await == running }) => {}
         }
-        world.bequeath().await;
+        world.bequeath();
         engine.make_unreachable("its socket is gone");
         let outage = async {
             until(|| async { all_ended(&engine) }).await;

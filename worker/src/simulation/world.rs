@@ -29,7 +29,7 @@ use crate::{
     heartbeat::{self, PoolWish},
     journal::{Entry, Journal},
     parts::Setup,
-    state_dir::{StateDir, StateDirError},
+    state_dir::StateDir,
     task::{self, Task},
     worker::{self, Farewell},
 };
@@ -54,6 +54,8 @@ pub(super) struct World {
     people: People,
     home: TempDir,
     workers: u32,
+    /// That of the last worker.
+    journal: PathBuf,
     letters: Vec<Task<()>>,
     letter: Option<(Letter, Duration)>,
     _living: Task<()>,
@@ -125,6 +127,7 @@ impl World {
             subjects,
             home: tempfile::tempdir().expect("a temporary directory"),
             workers: 0,
+            journal: PathBuf::new(),
             letters: Vec::new(),
             letter: None,
             _living: task::spawn("people", people.clone().live()),
@@ -144,7 +147,8 @@ impl World {
             away: Arc::clone(&self.api_away),
         };
         let wire = Wire::to(far_end, steps.clone()).await;
-        let state_dir = self.state_dir().await;
+        let state_dir = self.state_dir();
+        self.journal = state_dir.journal();
         let setup = self.setup(state_dir, &wire, &steps);
         let (stages_tx, stages_rx) = mpsc::channel(4);
         if let Some((letter, delay)) = self.letter.take() {
@@ -173,7 +177,7 @@ impl World {
         }
         // The journal's thread may still write what it was told before. Whether that gets into the copy is a matter of luck, as it is for
         // a process.
-        self.bequeath().await;
+        self.bequeath();
         match interruption {
             Interruption::DeathWithLetter(_, delay) => {
                 self.letter = wire.lost().map(|letter| (letter, delay));
@@ -209,7 +213,7 @@ impl World {
 
     /// What the last worker's journal holds, once it has been written.
     async fn left_in_journal(&self) -> Vec<Entry> {
-        let path = self.state_dir().await.journal();
+        let path = self.journal.clone();
         let mut tries = 0;
         loop {
             let (_journal, entries) = Journal::open(&path).expect("the journal");
@@ -270,24 +274,18 @@ impl World {
         self.workers += 1;
     }
 
-    /// The directory of the worker that is to come, or of the last one, once everything of it has ended.
-    async fn state_dir(&self) -> StateDir {
+    /// The directory of the worker that is to come.
+    fn state_dir(&self) -> StateDir {
         let root = self.home.path().join(self.workers.to_string());
-        loop {
-            match StateDir::take(&root, POOL, Some("simulated")) {
-                Err(StateDirError::Taken { .. }) => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                taken => return taken.expect("it can be made"),
-            }
-        }
+        StateDir::take(&root, POOL, Some("simulated")).expect("nobody else has it")
     }
 
     /// Copies the journal as it is on disk to where the next worker looks for it.
-    pub(super) async fn bequeath(&mut self) {
-        let journal = self.state_dir().await.journal();
+    pub(super) fn bequeath(&mut self) {
+        // At once: what is left of the last worker closes it in a moment, and the copy would miss what moves between its files then.
+        let journal = self.journal.clone();
         self.workers += 1;
-        let heir = self.state_dir().await.journal();
+        let heir = self.state_dir().journal();
         for suffix in ["", "-wal"] {
             let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
             match std::fs::copy(with(&journal), with(&heir)) {
