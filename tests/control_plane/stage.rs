@@ -37,7 +37,7 @@ const RELEASE: &str = "prefect-worker";
 
 /// All that a test has.
 pub(crate) struct Stage {
-    stage: stage::Stage,
+    api: stage::Stage,
     pub(crate) namespace: String,
     /// The worker's way to the cluster.
     pub(crate) way: Gateway,
@@ -57,7 +57,7 @@ impl Deref for Stage {
     type Target = stage::Stage;
 
     fn deref(&self) -> &stage::Stage {
-        &self.stage
+        &self.api
     }
 }
 
@@ -75,7 +75,7 @@ impl Stage {
         let folder = kubeconfig.parent().expect("it is a file");
         let kubelet = Kubelet::start(cluster, &namespace, folder).expect("pods can be played");
         let stage = Self {
-            stage: stage::Stage::set(),
+            api: stage::Stage::set(),
             way: Gateway::open(&kubeconfig, Identity::Bearer).expect("it has led there"),
             other_way: Gateway::open(&kubeconfig, Identity::Bearer).expect("it has led there"),
             administrator,
