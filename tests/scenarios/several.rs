@@ -145,7 +145,8 @@ fn each_line_about_one_of_several_pools_names_it() {
     let scene = Scene::set();
     scene.create_pool("second", "process");
     let program = scene.worker();
-    let arguments = ["--pool", POOL, "--pool", "second", "--log-level", "debug"];
+    // At this level the spans of tasks are not written.
+    let arguments = ["--pool", POOL, "--pool", "second", "--log-level", "info"];
     let worker = program.start(&arguments);
     let run = scene.run(&deploy_to(&scene, "second"));
     scene.wait_for(&run, "Completed", &worker);
