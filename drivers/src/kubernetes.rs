@@ -16,6 +16,7 @@ use tokio::{
     sync::{Semaphore, watch as watch_channel},
     task::JoinSet,
 };
+use tracing::Instrument as _;
 
 use worker_config::{DriverKind, policy::Policy};
 
@@ -343,7 +344,7 @@ impl Shared {
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> tokio::task::AbortHandle {
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(work)
+        tasks.spawn(work.in_current_span())
     }
 
     /// Remembers whose Jobs this driver may touch.
