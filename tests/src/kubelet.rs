@@ -128,11 +128,17 @@ impl Kubelet {
 
     /// Has all pods come to this that have begun and not ended. How many there are.
     pub fn play_all(&self, step: &Step) -> usize {
+        self.play_some(usize::MAX, step)
+    }
+
+    /// The same of so many at the most.
+    pub fn play_some(&self, most: usize, step: &Step) -> usize {
         let pods = self.shared.lock();
         let open = pods
             .iter()
             .filter(|(_, one)| one.has_begun && !one.has_ended && !one.leaves);
-        let open: Vec<String> = open.map(|(name, _)| name.clone()).collect();
+        let open = open.map(|(name, _)| name.clone()).take(most);
+        let open: Vec<String> = open.collect();
         drop(pods);
         thread::scope(|scope| {
             for part in open.chunks(open.len().div_ceil(HANDS).max(1)) {

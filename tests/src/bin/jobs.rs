@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p worker-tests --bin jobs -- 2000`, with `WORKER_TEST_CONTROL_KUBECONFIG` as `tests/kubernetes/cluster control` says it. The
 //! worker speaks TLS to the cluster as a service account; what it asked is counted by the cluster, in its audit log. It uses the embedded API.
-//! With a second number as many finished Jobs of somebody else are there before. It asserts nothing: what a machine can do is for people to judge.
+//! With a second number as many finished Jobs of somebody else are there before. With the word `faults` at the end, something happens on the worker's way to the
+//! cluster, a plain one then, each time before a seventh of the pods end: how soon their ends are seen is what is printed. It asserts nothing: what a machine can do is for people to judge.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +16,7 @@ use std::{
 
 use serde_json::{Value, json};
 use worker_tests::{
-    gateway::{Gateway, Identity},
+    gateway::{Fault, Gateway, Identity},
     http::Api,
     kubelet::{Kubelet, Step},
     measure::{load, say, status_field},
@@ -41,7 +42,18 @@ const NAMESPACE: &str = "worker-tests";
 
 const POOL: &str = "jobs";
 
+/// What may happen on the way.
+const FAULTS: [&str; 6] = [
+    "connections are reset",
+    "a watch is too old (410)",
+    "watches fall silent",
+    "too many requests (429)",
+    "failures (500)",
+    "the token is revoked",
+];
+
 fn main() {
+    let with_faults = std::env::args().any(|word| word == "faults");
     let mut numbers = std::env::args().skip(1).map(|text| text.parse().ok());
     let runs = numbers.next().flatten().unwrap_or(RUNS);
     let others = numbers.next().flatten().unwrap_or(0);
@@ -59,7 +71,8 @@ fn main() {
         "{runs} Jobs at once, {others} finished ones of others; load of the machine before: {}",
         load()
     ));
-    let token = prepare(&cluster);
+    prepare(&cluster);
+    let token = make_token(&cluster, "first");
     make_finished(cluster, others);
     let kubelet = Kubelet::start(cluster, NAMESPACE, folder).expect("pods can be played");
 
@@ -77,7 +90,15 @@ fn main() {
 
     let program = Program::new(&own).with("PREFECT_API_URL", api.url());
     let config = program.directory("cluster").join("kubeconfig");
-    write_kubeconfig(&kubeconfig, &config, &token);
+    let way = Gateway::open(&kubeconfig, Identity::Bearer).expect("it has led there");
+    let token_file = config.with_file_name("token");
+    fs::write(&token_file, &token).expect("there is room");
+    write_kubeconfig(
+        &kubeconfig,
+        &config,
+        &token_file,
+        with_faults.then_some(&way),
+    );
     let program = program.with("KUBECONFIG", config.display().to_string());
     make_pool(&api);
     let worker = program.start(&["--pool", POOL]);
@@ -86,7 +107,16 @@ fn main() {
     });
     print("idle", &worker, None);
 
-    measure(&api, &worker, &kubelet, runs);
+    let mut left = runs;
+    begin(&api, &worker, runs);
+    if with_faults {
+        for fault in FAULTS {
+            let spoil = || spoil(fault, &way, &cluster, &token_file);
+            left -= end_some(&api, &worker, &kubelet, (runs, left), fault, spoil);
+        }
+    }
+    end_some(&api, &worker, &kubelet, (runs, left), "nothing", || {});
+    print("all final", &worker, None);
     wait_until("all Jobs are gone", &worker, || jobs(&cluster) == others);
     print("all gone", &worker, None);
     drop(worker);
@@ -94,8 +124,8 @@ fn main() {
     say(&format!("load of the machine after: {}", load()));
 }
 
-/// Makes flow runs, lets them run, says nothing for a while, and ends them.
-fn measure(api: &Api, worker: &Running, kubelet: &Kubelet, runs: usize) {
+/// Makes flow runs, lets them run, and says nothing for a while.
+fn begin(api: &Api, worker: &Running, runs: usize) {
     let begun = Instant::now();
     make_runs(api, runs);
     say(&format!(
@@ -112,18 +142,64 @@ fn measure(api: &Api, worker: &Running, kubelet: &Kubelet, runs: usize) {
         STILL.as_secs(),
         spent
     ));
-    let begun = Instant::now();
-    kubelet.play_all(&Step::Exit(0));
-    say(&format!(
-        "  the last pod has ended after {:.1} s",
-        begun.elapsed().as_secs_f64()
-    ));
-    wait_until("all are final", worker, || count(api, "COMPLETED") == runs);
-    print("all final", worker, Some(begun.elapsed()));
 }
 
-/// Makes namespace and service account; its token.
-fn prepare(cluster: &Api) -> String {
+/// Ends some pods after something has happened, all that are left if nothing has; how many, of those that there were and are left.
+fn end_some(
+    api: &Api,
+    worker: &Running,
+    kubelet: &Kubelet,
+    (runs, left): (usize, usize),
+    what: &str,
+    happens: impl FnOnce(),
+) -> usize {
+    happens();
+    let begun = Instant::now();
+    let most = if what == "nothing" {
+        left
+    } else {
+        runs / (FAULTS.len() + 1)
+    };
+    let ended = kubelet.play_some(most, &Step::Exit(0));
+    let played = begun.elapsed();
+    let seen = || count(api, "COMPLETED") == runs - left + ended;
+    wait_until("these ends are seen", worker, seen);
+    say(&format!(
+        "  {what}: {ended} pods end within {:.1} s; {:.1} s after the last one all are final",
+        played.as_secs_f64(),
+        begun.elapsed().saturating_sub(played).as_secs_f64()
+    ));
+    ended
+}
+
+/// Lets something happen on the worker's way.
+fn spoil(fault: &str, way: &Gateway, cluster: &Api, token_file: &Path) {
+    match fault {
+        "connections are reset" => drop(way.reset("")),
+        "a watch is too old (410)" => {
+            way.fail("watch ", Fault::Expired, 4);
+            way.reset("watch ");
+        }
+        "watches fall silent" => drop(way.silence("watch ")),
+        "too many requests (429)" => {
+            way.fail("", Fault::Answer(429, Some(1)), 200);
+            way.reset("watch ");
+        }
+        "failures (500)" => {
+            way.fail("", Fault::Answer(500, None), 200);
+            way.reset("watch ");
+        }
+        _ => {
+            fs::write(token_file, make_token(cluster, "second")).expect("there is room");
+            let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets/first");
+            cluster.delete(&path);
+            way.reset("");
+        }
+    }
+}
+
+/// Makes namespace and service account.
+fn prepare(cluster: &Api) {
     let named = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     // It may be there.
     cluster
@@ -149,9 +225,22 @@ fn prepare(cluster: &Api) -> String {
             .is_ok_and(|answer| answer.body["secrets"].is_array())
     };
     assert!(wait::holds(BOUND, ready), "no pod can be made");
+}
+
+/// A token of the service account, for as long as the Secret of this name is there.
+fn make_token(cluster: &Api, bound_to: &str) -> String {
+    let base = format!("/api/v1/namespaces/{NAMESPACE}");
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": bound_to}});
+    // It may be there.
+    cluster
+        .send("POST", &format!("{base}/secrets"), Some(&secret))
+        .ok();
     let request = json!({
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 7200},
+        "spec": {
+            "audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 7200,
+            "boundObjectRef": {"apiVersion": "v1", "kind": "Secret", "name": bound_to},
+        },
     });
     let made = cluster.post(&format!("{base}/serviceaccounts/worker/token"), &request);
     made["status"]["token"]
@@ -185,7 +274,8 @@ fn make_finished(cluster: Api, count: usize) {
     });
 }
 
-fn write_kubeconfig(of: &Path, to: &Path, token: &str) {
+/// The worker's way, straight or over a gateway, with a token in a file as pods have it.
+fn write_kubeconfig(of: &Path, to: &Path, token_file: &Path, over: Option<&Gateway>) {
     let output = Command::new("kubectl")
         .args([
             "config",
@@ -199,7 +289,10 @@ fn write_kubeconfig(of: &Path, to: &Path, token: &str) {
         .output()
         .expect("the command line of Kubernetes is installed");
     let mut config: Value = serde_json::from_slice(&output.stdout).expect("it writes JSON");
-    config["users"][0]["user"] = json!({ "token": token });
+    config["users"][0]["user"] = json!({ "tokenFile": token_file });
+    if let Some(way) = over {
+        config["clusters"][0]["cluster"] = json!({"server": format!("http://{}", way.address())});
+    }
     config["contexts"][0]["context"]["namespace"] = json!(NAMESPACE);
     fs::write(to, config.to_string()).expect("there is room");
 }
