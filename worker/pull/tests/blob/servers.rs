@@ -270,7 +270,7 @@ impl Desk {
             },
             terms: Terms {
                 ambient: Ambient::from_iter([("AWS_EC2_METADATA_DISABLED", "true")]),
-                stall: Duration::from_secs(2),
+                stall: Duration::from_secs(30),
                 retry: Retry {
                     attempts: 4,
                     first_delay: Duration::from_millis(5),
