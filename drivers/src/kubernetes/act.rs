@@ -100,13 +100,18 @@ impl Place {
         Ok(job.filter(|job| job.uid == self.uid && job.key == key))
     }
 
+    /// What is seen of an attempt here.
+    pub(super) fn glance(&self, shared: &Shared, key: RunKey) -> Glance {
+        shared.views.glance(key, &self.cluster.id, &self.namespace)
+    }
+
     /// Its pods, as they were seen last if they were.
     pub(super) async fn pods_of(
         &self,
         shared: &Shared,
         key: RunKey,
     ) -> Result<Vec<PodSeen>, DriverError> {
-        match shared.views.glance(key) {
+        match self.glance(shared, key) {
             Glance::Seen(job, pods) if job.uid == self.uid => Ok(pods),
             _ => self.look_at_pods(shared, key).await,
         }
@@ -169,7 +174,7 @@ async fn make_once(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverErro
         shared.places.send_modify(|count| *count += 1);
     }
     keep::keep(&cluster, plan).await?;
-    shared.views.expect(plan.key);
+    shared.views.expect(plan.key, &cluster.id, &plan.namespace);
     let created = create_job(&cluster, plan).await;
     if created.is_err() {
         shared.views.expect_no_more(plan.key);
@@ -241,10 +246,10 @@ pub(super) async fn recover(shared: &Shared, handle: &Handle) -> Result<Recovere
         );
         return Ok(Recovered::Unreachable { reason });
     };
-    if place.cluster.sight().learn(&place.namespace) {
+    if place.cluster.sight().learn_again(&place.namespace) {
         shared.places.send_modify(|count| *count += 1);
     }
-    let (job, pods) = match settled(shared, handle.key).await {
+    let (job, pods) = match settled(shared, &place, handle.key).await {
         Glance::Expected => return Ok(Recovered::Running),
         Glance::Seen(job, pods) if job.uid == place.uid => (*job, pods),
         _ => {
@@ -265,10 +270,10 @@ pub(super) async fn recover(shared: &Shared, handle: &Handle) -> Result<Recovere
 
 /// What is seen of an attempt, once all is that there is; what there is to know soon, if that takes long. A worker that comes back asks for all its jobs at
 /// once, and a cluster is not to go through all pods for each.
-async fn settled(shared: &Shared, key: RunKey) -> Glance {
+async fn settled(shared: &Shared, place: &Place, key: RunKey) -> Glance {
     let until = Instant::now() + SETTLED_LIMIT;
     loop {
-        let glance = shared.views.glance(key);
+        let glance = place.glance(shared, key);
         if !matches!(glance, Glance::Behind) || Instant::now() > until {
             return glance;
         }

@@ -212,7 +212,7 @@ impl Follower {
     async fn choose(&mut self) -> Result<Next, DriverError> {
         let place = self.place()?;
         let key = self.handle.key;
-        let glance = self.shared.views.glance(key);
+        let glance = place.glance(&self.shared, key);
         let is_hurried = self.tail.is_some();
         if matches!(glance, Glance::Expected | Glance::Behind) && !is_hurried {
             return Ok(Next::Wait);

@@ -1,6 +1,9 @@
 //! What of a cluster this worker may see, by what the cluster refuses. Pure.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -12,6 +15,8 @@ pub(super) struct Sight {
     namespaces: BTreeMap<String, bool>,
     /// The namespaces where jobs of ours are and we may not look.
     blind: BTreeMap<String, Blind>,
+    /// The namespaces of our jobs that were hidden for too long.
+    given_up: BTreeSet<String>,
 }
 
 /// Whether we may see all namespaces.
@@ -60,6 +65,7 @@ impl Sight {
             wide: Wide::Believed,
             namespaces: [(namespace.to_owned(), false)].into(),
             blind: BTreeMap::new(),
+            given_up: BTreeSet::new(),
         }
     }
 
@@ -72,8 +78,14 @@ impl Sight {
 
     /// Remembers where a job of ours is. True: that is news, and matters.
     pub(super) fn learn(&mut self, namespace: &str) -> bool {
+        self.given_up.remove(namespace);
         let was = self.namespaces.insert(namespace.to_owned(), true);
         was != Some(true) && self.wide == Wide::No
+    }
+
+    /// The same of a job that was made before. It brings back no namespace that was given up.
+    pub(super) fn learn_again(&mut self, namespace: &str) -> bool {
+        !self.given_up.contains(namespace) && self.learn(namespace)
     }
 
     /// Where to look for what is ours. None: everywhere.
@@ -129,6 +141,7 @@ impl Sight {
         }
         self.blind.remove(name);
         self.namespaces.remove(name);
+        self.given_up.insert(name.to_owned());
         Refusal::GivenUp
     }
 

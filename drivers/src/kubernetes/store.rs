@@ -165,6 +165,18 @@ impl Store {
         })
     }
 
+    /// Forgets what is in no place that is looked at.
+    pub(super) fn keep(&mut self, is_looked_at: impl Fn(&str, &str) -> bool) {
+        let pods = &mut self.pods;
+        self.jobs.retain(|_, entry| {
+            let keeps = is_looked_at(&entry.cluster.id, &entry.job.namespace);
+            if !keeps {
+                pods.remove(&entry.job.uid);
+            }
+            keeps
+        });
+    }
+
     /// Forgets a job that is being removed, once it is gone.
     pub(super) fn forget_gone(&mut self, key: RunKey) {
         if self.jobs.get(&key).is_some_and(|entry| entry.is_gone)

@@ -15,12 +15,25 @@ use crate::job::RunKey;
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) store: Store,
-    /// Whether all is in it that is there.
-    is_whole: bool,
+    /// Where it looks.
+    places: Vec<Watched>,
     /// Attempts that are being made and of which it will hear.
     expected: HashSet<RunKey>,
     /// When somebody took in what the cluster tells.
     looked_at: Instant,
+}
+
+/// A place that is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Watched {
+    /// The cluster's id.
+    pub(super) cluster: String,
+    /// None: all of the cluster.
+    pub(super) namespace: Option<String>,
+    /// Whether all is seen that is there.
+    pub(super) is_listed: bool,
+    /// Since when it is listed, or is to be.
+    pub(super) since: Instant,
 }
 
 /// The views there are, of one owner each.
@@ -43,13 +56,16 @@ pub(super) enum Glance {
 /// For how long a view counts at which nobody looks: an event stream does every second.
 const STALE: Duration = Duration::from_secs(5);
 
+/// How long a place may take to be listed before the cluster is asked instead.
+const BEHIND: Duration = Duration::from_secs(10);
+
 // === impl View ===
 
 impl View {
     fn new() -> Self {
         Self {
             store: Store::default(),
-            is_whole: false,
+            places: Vec::new(),
             expected: HashSet::new(),
             looked_at: Instant::now(),
         }
@@ -60,15 +76,22 @@ impl View {
         self.looked_at = Instant::now();
     }
 
-    /// Everything is in it.
-    pub(super) fn completed(&mut self) {
-        self.is_whole = true;
-    }
-
-    /// Something may not be in it. What is made meanwhile may be gone before it is seen.
-    pub(super) fn lost(&mut self) {
-        self.is_whole = false;
-        self.expected.clear();
+    /// These are the places now. What is made while one is not listed may be gone before it is seen.
+    pub(super) fn looks_at(&mut self, mut places: Vec<Watched>) {
+        for place in places.iter_mut().filter(|place| !place.is_listed) {
+            // One that fails is begun again and again.
+            let before = self.places.iter().find(|before| before.is_same(place));
+            if let Some(before) = before.filter(|before| !before.is_listed) {
+                place.since = before.since;
+            }
+        }
+        if self.places == places {
+            return;
+        }
+        if !places.iter().all(|place| place.is_listed) {
+            self.expected.clear();
+        }
+        self.places = places;
     }
 
     /// A Job is there.
@@ -76,18 +99,44 @@ impl View {
         self.expected.remove(&key);
     }
 
-    fn glance(&self, key: RunKey) -> Glance {
+    fn find_place(&self, cluster: &str, namespace: &str) -> Option<&Watched> {
+        self.places
+            .iter()
+            .find(|place| place.has(cluster, namespace))
+    }
+
+    fn glance(&self, key: RunKey, cluster: &str, namespace: &str) -> Glance {
         if self.looked_at.elapsed() > STALE {
             return Glance::Unknown;
         }
-        if !self.is_whole {
-            return Glance::Behind;
+        match self.find_place(cluster, namespace) {
+            None => return Glance::Unknown,
+            Some(place) if !place.is_listed && place.since.elapsed() < BEHIND => {
+                return Glance::Behind;
+            }
+            Some(place) if !place.is_listed => return Glance::Unknown,
+            Some(_) => {}
         }
         match self.store.find(key) {
+            // The pods of a Job may be told of later than its end.
+            Some((job, pods)) if job.has_ended() && pods.is_empty() => Glance::Unknown,
             Some((job, pods)) => Glance::Seen(Box::new(job), pods),
             None if self.expected.contains(&key) => Glance::Expected,
             None => Glance::Unknown,
         }
+    }
+}
+
+// === impl Watched ===
+
+impl Watched {
+    fn is_same(&self, other: &Self) -> bool {
+        self.cluster == other.cluster && self.namespace == other.namespace
+    }
+
+    fn has(&self, cluster: &str, namespace: &str) -> bool {
+        let here = self.namespace.as_deref();
+        cluster == self.cluster && here.is_none_or(|here| here == namespace)
     }
 }
 
@@ -103,11 +152,11 @@ impl Views {
         view
     }
 
-    /// What is known of an attempt.
-    pub(super) fn glance(&self, key: RunKey) -> Glance {
+    /// What is known of an attempt that is in this namespace of this cluster.
+    pub(super) fn glance(&self, key: RunKey, cluster: &str, namespace: &str) -> Glance {
         let mut found = Glance::Unknown;
         for view in self.all() {
-            match lock(&view).glance(key) {
+            match lock(&view).glance(key, cluster, namespace) {
                 Glance::Unknown => {}
                 Glance::Behind => found = Glance::Behind,
                 seen => return seen,
@@ -117,10 +166,11 @@ impl Views {
     }
 
     /// An attempt is about to be made. Said before it is there, so that nothing that is told of it comes first.
-    pub(super) fn expect(&self, key: RunKey) {
+    pub(super) fn expect(&self, key: RunKey, cluster: &str, namespace: &str) {
         for view in self.all() {
             let mut view = lock(&view);
-            if view.is_whole {
+            let place = view.find_place(cluster, namespace);
+            if place.is_some_and(|place| place.is_listed) {
                 view.expected.insert(key);
             }
         }

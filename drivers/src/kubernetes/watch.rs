@@ -28,7 +28,7 @@ use super::{
     sight::Refusal,
     state::{JobSeen, key_of},
     stop,
-    view::View,
+    view::{View, Watched},
 };
 use crate::{
     driver::{Health, JobEvent},
@@ -187,7 +187,7 @@ impl Scope {
 impl Events {
     async fn next(&mut self) -> JobEvent {
         loop {
-            self.view().looked();
+            self.publish();
             if let Some(event) = self.queue.pop_front() {
                 return event;
             }
@@ -203,6 +203,20 @@ impl Events {
                 }
             }
         }
+    }
+
+    /// Lets others know where this looks.
+    fn publish(&self) {
+        let places = self.scopes.iter().map(|scope| Watched {
+            cluster: scope.cluster.id.clone(),
+            namespace: scope.namespace.clone(),
+            is_listed: scope.is_listed(),
+            since: scope.opened_at,
+        });
+        let places = places.collect();
+        let mut view = self.view();
+        view.looks_at(places);
+        view.looked();
     }
 
     fn view(&self) -> MutexGuard<'_, View> {
@@ -230,7 +244,17 @@ impl Events {
                 .iter()
                 .any(|(cluster, name)| cluster.id == scope.cluster.id && *name == scope.namespace)
         };
+        let open = self.scopes.len();
         self.scopes.retain(is_wanted);
+        if self.scopes.len() < open {
+            let is_looked_at = |id: &str, namespace: &str| {
+                let mut wanted = wanted.iter();
+                wanted.any(|(cluster, name)| {
+                    cluster.id == id && name.as_deref().is_none_or(|name| name == namespace)
+                })
+            };
+            self.view().store.keep(is_looked_at);
+        }
         let now = Instant::now();
         self.scopes
             .retain(|scope| scope.again_at.is_none_or(|again| again > now));
@@ -317,7 +341,6 @@ impl Events {
         }
         if was_listed && !self.is_lost {
             self.is_lost = true;
-            self.view().lost();
             self.queue.push_back(JobEvent::WatchLost { reason });
         }
     }
@@ -446,7 +469,6 @@ impl Events {
         for key in keys {
             self.look(key);
         }
-        self.view().completed();
         self.is_lost = false;
         self.has_begun = true;
         let shared = &self.shared;

@@ -59,6 +59,7 @@ fn a_hidden_namespace_of_our_jobs_holds_everything_up_but_not_for_ever() {
     assert_eq!(sight.forbid(Some("team"), "no", later), Refusal::GivenUp);
     assert_eq!(sight.find_blindness(), None);
     assert_eq!(sight.scopes(), only(&["home"]));
+    assert!(!sight.learn_again("team"), "a job of before");
     assert!(sight.learn("team"), "the next job there brings it back");
 }
 
