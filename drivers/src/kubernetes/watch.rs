@@ -326,8 +326,8 @@ impl Events {
     fn fail(&mut self, index: usize, error: &watcher::Error) {
         let scope = &mut self.scopes[index];
         let was_listed = scope.is_listed();
-        let reason = reason(error);
-        if is_forbidden(error) {
+        let reason = error::watch_reason(error);
+        if error::watch_is_forbidden(error) {
             let refusal = scope.cluster.forbid(scope.namespace.as_deref(), &reason);
             if refusal != Refusal::Surprise {
                 // What takes its place, if anything, is opened at once.
@@ -586,25 +586,5 @@ where
     match namespace {
         None => Api::all(client),
         Some(namespace) => Api::namespaced(client, namespace),
-    }
-}
-
-fn is_forbidden(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => error::is_forbidden(error),
-        watcher::Error::WatchError(status) => status.code == 403,
-        watcher::Error::NoResourceVersion => false,
-    }
-}
-
-fn reason(error: &watcher::Error) -> String {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => error::advice(error),
-        watcher::Error::WatchError(status) => status.message.clone(),
-        watcher::Error::NoResourceVersion => "the cluster's answer has no version".to_owned(),
     }
 }
