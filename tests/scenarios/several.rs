@@ -147,14 +147,17 @@ fn each_line_about_one_of_several_pools_names_it() {
     let program = scene.worker();
     // At this level the spans of tasks are not written.
     let arguments = ["--pool", POOL, "--pool", "second", "--log-level", "info"];
-    let worker = program.start(&arguments);
-    let run = scene.run(&deploy_to(&scene, "second"));
-    scene.wait_for(&run, "Completed", &worker);
-    // A task of its own says this.
-    drop(program.run(&["pause", "--pool", "second"]).expect_code(0));
-    wait_to_hear(&worker, "claiming nothing; what runs goes on");
-    worker.signal(Signal::SIGTERM);
-    let said = worker.finish().expect_code(0).stderr;
+    let hear = |arguments: &[&str]| {
+        let worker = program.start(arguments);
+        let run = scene.run(&deploy_to(&scene, "second"));
+        scene.wait_for(&run, "Completed", &worker);
+        // A task of its own says this.
+        drop(program.run(&["pause", "--pool", "second"]).expect_code(0));
+        wait_to_hear(&worker, "claiming nothing; what runs goes on");
+        worker.signal(Signal::SIGTERM);
+        (run, worker.finish().expect_code(0).stderr)
+    };
+    let (run, said) = hear(&arguments);
     let pause = said.lines().find(|line| line.contains("claiming nothing;"));
     assert!(
         pause.is_some_and(|line| line.contains(" worker{pool=second}:")),
@@ -167,13 +170,7 @@ fn each_line_about_one_of_several_pools_names_it() {
     }
 
     drop(program.run(&["resume"]).expect_code(0));
-    let worker = program.start(&[&arguments[..], &["--log-json"]].concat());
-    let run = scene.run(&deploy_to(&scene, "second"));
-    scene.wait_for(&run, "Completed", &worker);
-    drop(program.run(&["pause", "--pool", "second"]).expect_code(0));
-    wait_to_hear(&worker, "claiming nothing; what runs goes on");
-    worker.signal(Signal::SIGTERM);
-    let said = worker.finish().expect_code(0).stderr;
+    let (run, said) = hear(&[&arguments[..], &["--log-json"]].concat());
     let lines = said.lines().map(|line| {
         serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"))
     });
