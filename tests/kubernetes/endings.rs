@@ -27,13 +27,6 @@ fn cases() -> Vec<Case> {
             &["non-zero status code 3", "Last output: "],
         ),
         (
-            "dd if=/dev/zero of=/dev/null bs=200M count=3",
-            // Only the end of a container's first process is told as one for lack of memory.
-            json!({"memory_limit": "32Mi", "shared_processes": false}),
-            "Crashed",
-            &["out of memory (OOM)", "32 MiB"],
-        ),
-        (
             "sh -c 'dd if=/dev/zero of=/tmp/big bs=1M count=64; sleep 600'",
             json!({"disk_limit": "8Mi"}),
             "Crashed",
@@ -122,6 +115,39 @@ fn a_run_page_says_how_its_job_ended_or_why_it_never_began() {
     let names: Vec<&str> = states.iter().map(String::as_str).collect();
     assert_eq!(names.last(), Some(&"Completed"));
     assert!(names.contains(&"Running"), "{names:?}");
+}
+
+/// A container runtime hears of a kill for lack of memory and of the end of the process from two sources. Where the end comes first, the
+/// pod's status says no more than 137, for good, and so does the run: it is what the cluster says that the run must say.
+#[test]
+fn a_run_page_says_that_memory_ran_out_where_the_cluster_says_it() {
+    let stage = Stage::set();
+    let worker = stage.worker();
+    let running = worker.start(&["--pool", POOL]);
+    // Only the end of a container's first process is told as one for lack of memory. The Job stays, to be asked.
+    let more = json!({"memory_limit": "32Mi", "shared_processes": false, "finished_job_ttl": 600});
+    let told = (0..5).any(|_| {
+        let run = stage.run("dd if=/dev/zero of=/dev/null bs=200M count=3", &more);
+        let (state, message) = stage.wait_for_end(&run, &running);
+        assert_eq!(state, "Crashed", "{message}");
+        let pods = stage.cluster.of_run("pods", &run);
+        let ended = &pods[0]["status"]["containerStatuses"][0]["state"]["terminated"];
+        assert_eq!(ended["exitCode"], 137, "{pods:?}");
+        let known = ended["reason"] == "OOMKilled";
+        let expected: &[&str] = if known {
+            &["out of memory (OOM)", "32 MiB"]
+        } else {
+            &["137", "often for lack of memory"]
+        };
+        for said in expected {
+            assert!(
+                message.contains(said),
+                "no {said:?} in {message:?}: {ended}"
+            );
+        }
+        known
+    });
+    assert!(told, "the cluster said of none of five that memory ran out");
 }
 
 #[test]

@@ -165,24 +165,36 @@ async fn a_configuration_that_is_missing_is_named() {
     }
 }
 
+/// Where the runtime hears of the end before it hears of its reason, the cluster knows nothing of memory, and nobody after it.
 #[tokio::test]
 async fn too_much_memory_is_told_with_the_limit() {
     let subject = KubernetesSubject::new().await;
     let driver = subject.driver().await;
     let eats = shell("dd if=/dev/zero of=/dev/null bs=200M count=3");
-    let limits = json!({"resources": {"limits": {"memory": "32Mi"}}});
-    // Who shares the pod's processes is not the first of them, and only that one's end for lack of memory is told.
-    let (handle, mut events) = start(driver.as_ref(), &eats, |configuration| {
-        container(limits)(configuration);
-        let path = "/job_manifest/spec/template/spec/shareProcessNamespace";
-        *configuration.pointer_mut(path).expect("it has one") = json!(false);
-    })
-    .await
-    .expect("it is begun");
-    let (outcome, _) = ended(&mut events, handle.key).await;
-    let limit = Some(32 << 20);
-    assert_eq!(outcome, Outcome::OutOfMemory { limit });
-    driver.destroy(handle.key).await.expect("it can be removed");
+    let mut told = Vec::new();
+    while told.len() < 5 {
+        let limits = json!({"resources": {"limits": {"memory": "32Mi"}}});
+        // Who shares the pod's processes is not the first of them, and only that one's end for lack of memory is told.
+        let (handle, mut events) = start(driver.as_ref(), &eats, |configuration| {
+            container(limits)(configuration);
+            let path = "/job_manifest/spec/template/spec/shareProcessNamespace";
+            *configuration.pointer_mut(path).expect("it has one") = json!(false);
+        })
+        .await
+        .expect("it is begun");
+        let (outcome, _) = ended(&mut events, handle.key).await;
+        driver.destroy(handle.key).await.expect("it can be removed");
+        let limit = Some(32 << 20);
+        if outcome == (Outcome::OutOfMemory { limit }) {
+            return;
+        }
+        assert!(
+            matches!(outcome, Outcome::Signalled { signal: 9, .. }),
+            "{outcome:?}"
+        );
+        told.push(outcome);
+    }
+    panic!("memory ran out, and this was told: {told:?}");
 }
 
 #[tokio::test]
