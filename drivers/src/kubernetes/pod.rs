@@ -217,7 +217,15 @@ impl Main {
             let ended = state.as_ref().and_then(|it| it.terminated.as_ref());
             ended.and_then(|it| it.reason.as_deref()) == Some(UNRECORDED)
         };
+        let was_made = status
+            .container_id
+            .as_ref()
+            .is_some_and(|id| !id.is_empty());
         match &status.state {
+            // Since 1.22 it is said of a container, too, that was never made before its pod was ended.
+            state if is_unrecorded(state) && !was_made && !is_unrecorded(&status.last_state) => {
+                Self::NotYet
+            }
             // A container of a Job is not started twice, so what went before is what it was.
             state if is_unrecorded(state) || is_unrecorded(&status.last_state) => Self::Unrecorded,
             Some(ContainerState {

@@ -61,8 +61,18 @@ fn named_pod(name: &str, made: &str, mut status: Value) -> PodSeen {
     PodSeen::of(&serde_json::from_value(pod).expect("it is one")).expect("it is ours")
 }
 
+/// The id of a container that there is or was.
+fn id(state: &Value) -> Value {
+    let was_made = state.get("waiting").is_none();
+    if was_made {
+        json!("containerd://8c9c")
+    } else {
+        json!("")
+    }
+}
+
 fn containers(phase: &str, main: &Value, beside: &Value) -> Value {
-    let status = |name: &str, state: &Value| json!({"name": name, "state": state, "image": "", "imageID": "", "ready": false, "restartCount": 0});
+    let status = |name: &str, state: &Value| json!({"name": name, "state": state, "image": "", "imageID": "", "ready": false, "restartCount": 0, "containerID": id(state)});
     json!({"phase": phase, "containerStatuses": [status("beside", beside), status("main", main)]})
 }
 
@@ -230,6 +240,22 @@ fn an_end_that_was_not_recorded_is_not_made_up() {
         reason(&by_itself).contains("did not record"),
         "{by_itself:?}"
     );
+}
+
+#[test]
+fn a_container_that_was_never_made_had_not_begun() {
+    let unknown = terminated(137, "ContainerStatusUnknown");
+    let mut status = containers("Failed", &unknown, &json!({"waiting": {}}));
+    status["containerStatuses"][1]["containerID"] = json!("");
+    let early = pod(status);
+    let asked = EndedByUs::Asked { had_begun: false };
+    let polite = Outcome::Signalled {
+        signal: 15,
+        by_us: true,
+    };
+    let found = phase(&once(), std::slice::from_ref(&early), Some(&asked));
+    assert_eq!(found, Phase::Exited(polite.clone()));
+    assert_eq!(gone(&[early], Some(&asked), true), polite);
 }
 
 #[test]

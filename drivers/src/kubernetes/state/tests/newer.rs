@@ -173,7 +173,7 @@ fn a_job_that_is_complete_is_so_whatever_its_newest_pod_says() {
 
 /// A pod of a newer cluster: its labels have a domain, and its sidecar is an init container that stays.
 fn with_sidecar(phase: &str, sidecar: &Value, main: &Value) -> PodSeen {
-    let status = |name: &str, state: &Value| json!({"name": name, "state": state, "image": "", "imageID": "", "ready": false, "restartCount": 0});
+    let status = |name: &str, state: &Value| json!({"name": name, "state": state, "image": "", "imageID": "", "ready": false, "restartCount": 0, "containerID": "containerd://1"});
     let pod = json!({
         "metadata": {
             "name": "a-1", "namespace": "flows", "uid": "a-1", "creationTimestamp": MADE,
