@@ -65,6 +65,21 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// [`Recovered::Unreachable`].
     async fn recover(&self, handle: &Handle) -> Result<Recovered, DriverError>;
 
+    /// Whether what an earlier process left of an attempt is enough to find its job: a handle, or none where it may just have asked for one. False:
+    /// `learn_way` must come before anything else of the attempt can be known.
+    fn knows_way_to(&self, _handle: Option<&Handle>) -> bool {
+        true
+    }
+
+    /// Learns from an attempt's plan where its infrastructure is, should there be any, and begins nothing. For engines to which what leads there is
+    /// a credential, which no handle keeps.
+    ///
+    /// # Errors
+    /// As for `submit`, but that nothing was asked for.
+    async fn learn_way(&self, _plan: &Plan) -> Result<(), DriverError> {
+        Ok(())
+    }
+
     /// What happens to all jobs of an owner, as one stream that never ends. Called once per worker.
     ///
     /// It begins with a [`JobEvent::Snapshot`]. When the engine's watch is lost it yields [`JobEvent::WatchLost`], then, when it can be

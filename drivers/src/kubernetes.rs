@@ -27,6 +27,7 @@ use crate::{
     plan::Plan as AnyPlan,
 };
 
+use clusters::Clusters;
 use view::Views;
 
 pub use connection::Access;
@@ -37,6 +38,7 @@ pub use pull_image::{FIELD as PULLED_BY_INIT_CONTAINER, PullImage};
 pub use secret::{Credentials, Keep, SecretKey, SecretValues};
 
 mod act;
+mod clusters;
 mod connection;
 mod diagnosis;
 mod environment;
@@ -45,6 +47,7 @@ mod examine;
 mod keep;
 mod log_text;
 mod logs;
+mod make;
 mod manifest;
 mod names;
 mod options;
@@ -96,8 +99,7 @@ pub struct KubernetesDriver {
 /// What the driver's methods, its streams and its tasks share.
 struct Shared {
     options: KubernetesOptions,
-    /// The first is the worker's own; the others came with plans.
-    clusters: Mutex<Vec<Arc<connection::Cluster>>>,
+    clusters: Clusters,
     /// Counts changes of where there is something to watch.
     places: watch_channel::Sender<u64>,
     health: watch_channel::Sender<Health>,
@@ -177,7 +179,7 @@ impl KubernetesDriver {
         let home = connection::Cluster::home(&options.access, &options.namespaces).await?;
         let shared = Arc::new(Shared {
             options,
-            clusters: Mutex::new(vec![Arc::new(home)]),
+            clusters: Clusters::of_home(home),
             places: watch_channel::Sender::new(0),
             health: watch_channel::Sender::new(Health::Up),
             notices: Mutex::default(),
@@ -233,7 +235,18 @@ impl Driver for KubernetesDriver {
                 what: "a plan of another driver".to_owned(),
             });
         };
-        act::submit(&self.shared, plan).await
+        make::submit(&self.shared, plan).await
+    }
+
+    fn knows_way_to(&self, handle: Option<&Handle>) -> bool {
+        handle.is_some_and(|handle| act::Place::of(&self.shared, handle).is_some())
+    }
+
+    async fn learn_way(&self, plan: &AnyPlan) -> Result<(), DriverError> {
+        match plan {
+            AnyPlan::Kubernetes(plan) => make::learn_way(&self.shared, plan).await,
+            _ => Ok(()),
+        }
     }
 
     async fn recover(&self, handle: &Handle) -> Result<Recovered, DriverError> {
@@ -283,61 +296,30 @@ impl Driver for KubernetesDriver {
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared")
-            .field("clusters", &*lock(&self.clusters))
+            .field("clusters", &self.clusters)
             .field("health", &*self.health.borrow())
             .finish_non_exhaustive()
     }
 }
 
 impl Shared {
-    /// The worker's own cluster.
-    fn home(&self) -> Arc<connection::Cluster> {
-        Arc::clone(&lock(&self.clusters)[0])
-    }
-
-    fn clusters(&self) -> Vec<Arc<connection::Cluster>> {
-        lock(&self.clusters).clone()
-    }
-
-    /// The cluster of this name in a handle.
-    fn find_cluster(&self, id: &str) -> Option<Arc<connection::Cluster>> {
-        let clusters = lock(&self.clusters);
-        clusters.iter().find(|cluster| cluster.id == id).cloned()
-    }
-
-    fn cluster_names(&self) -> String {
-        let clusters = lock(&self.clusters);
-        let names: Vec<&str> = clusters.iter().map(|cluster| cluster.id.as_str()).collect();
-        names.join(", ")
-    }
-
-    /// The cluster that a job's block names, else the worker's own.
+    /// The cluster that a job's block names, else the worker's own. One that never answered is not remembered: nothing of ours is there.
     async fn cluster_of(
         &self,
         block: Option<&ClusterConfig>,
     ) -> Result<Arc<connection::Cluster>, DriverError> {
         let Some(block) = block else {
-            return Ok(self.home());
+            return Ok(self.clusters.home());
         };
         let cluster = connection::Cluster::of_block(block).await?;
-        let mut clusters = lock(&self.clusters);
-        let known = clusters.iter().position(|known| known.id == cluster.id);
-        match known {
-            // The worker's own rights hold in its own cluster.
-            Some(0) => Ok(Arc::clone(&clusters[0])),
-            // A block's credentials may be newer than those we know.
-            Some(index) => {
-                let cluster = Arc::new(cluster.in_place_of(&clusters[index]));
-                clusters[index] = Arc::clone(&cluster);
-                Ok(cluster)
-            }
-            None => {
-                let cluster = Arc::new(cluster);
-                clusters.push(Arc::clone(&cluster));
-                self.places.send_modify(|count| *count += 1);
-                Ok(cluster)
-            }
+        if self.clusters.find(&cluster.id).is_none() {
+            cluster.answers().await?;
         }
+        let (cluster, is_new) = self.clusters.learn(cluster);
+        if is_new {
+            self.places.send_modify(|count| *count += 1);
+        }
+        Ok(cluster)
     }
 
     /// Does something whether or not anybody goes on waiting for it.
@@ -389,6 +371,7 @@ impl Shared {
     /// Forgets what is kept of an attempt that is gone.
     fn forget(&self, key: RunKey) {
         lock(&self.known).remove(&key);
+        self.clusters.forget(key);
         lock(&self.stops).remove(&key);
         self.views.expect_no_more(key);
         // Who still waits for news goes on to.

@@ -239,19 +239,19 @@ impl Stage {
         template["variables"]["properties"]["namespace"]["default"] = json!(self.namespace);
         let pool = json!({"name": POOL, "type": "kubernetes", "base_job_template": template});
         self.api().post("/work_pools/", &pool);
-        let path = format!(
-            "/api/v1/namespaces/{}/serviceaccounts/default",
-            self.namespace
-        );
+        // A namespace takes pods when its service account is there, and before 1.24 when that has a token.
+        let path = format!("/api/v1/namespaces/{}/pods?dryRun=All", self.namespace);
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"},
+            "spec": {"containers": [{"name": "probe", "image": "probe"}]},
+        });
         wait::until("pods can be made", BOUND, || {
-            let account = self
-                .cluster()
-                .send("GET", &path, None)
-                .map_err(|error| error.to_string())?;
-            if account.body["secrets"].is_array() {
+            let answer = self.cluster().send("POST", &path, Some(&pod));
+            let answer = answer.map_err(|error| error.to_string())?;
+            if answer.status == 201 {
                 Ok(())
             } else {
-                Err(account.body.to_string())
+                Err(answer.body.to_string())
             }
         });
     }
@@ -267,6 +267,14 @@ impl Stage {
         let mut variables = json!({"command": format!("play {command}"), "image": "played"});
         stage::merge(&mut variables, more);
         stage::run(&self.api(), POOL, &json!({"job_variables": variables}))
+    }
+
+    /// Changes the deployment of a flow run.
+    pub(crate) fn change_deployment(&self, run: &str, fields: &Value) {
+        let run = self.api().get(&format!("/flow_runs/{run}"));
+        let deployment = text(&run["deployment_id"]);
+        self.api()
+            .patch(&format!("/deployments/{deployment}"), fields);
     }
 
     #[track_caller]

@@ -98,6 +98,11 @@ impl Line {
         self.observed_rx.mark_changed();
     }
 
+    /// A line for an errand that ends by itself: nobody gives it an order, and it hears nothing of a job. It lasts as long as its reins.
+    pub(crate) fn errand(&self) -> (Reins, Self) {
+        line(self.teller())
+    }
+
     /// What lets others say something about this life while it listens.
     pub(crate) fn teller(&self) -> mpsc::Sender<Event> {
         self.events_tx.clone()

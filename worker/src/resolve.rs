@@ -10,6 +10,7 @@ use serde_json::Map;
 
 use worker_api::types::{FlowRunId, LogLevel};
 use worker_config::{
+    policy::Policy,
     resolution::Resolution,
     template::{BaseJobTemplate, Lookups},
 };
@@ -51,6 +52,7 @@ pub(crate) async fn plan(
         (sources.pool.id.0, &sources.pool.name),
     );
     let due = sources.flow_run.next_scheduled_start_time;
+    warn_of_unknown_placeholders(services, &sources).await?;
     let (mut resolved, secrets) = resolve(services, line, sources).await?;
     if let Some(trace) = &entry.trace {
         hand_over(services, entry.key, trace, &mut resolved).await;
@@ -69,6 +71,23 @@ pub(crate) async fn plan(
         about,
         secrets,
     })
+}
+
+/// Where the job of an attempt is that was planned before, as a plan of which nothing is to be asked for: no code is brought for it.
+pub(crate) async fn whereabouts(
+    services: &Services,
+    line: &mut Line,
+    entry: &Entry,
+) -> Result<Plan, NotStarted> {
+    let sources = sources::read(services, line, &mut entry.clone(), None).await?;
+    let (resolved, secrets) = resolve(services, line, sources).await?;
+    let planned = async {
+        let job = resolved.with_code(entry.key, services.identity.owner.clone(), &Code::InPlace)?;
+        // It was within the policy of its time.
+        let plan = services.driver.plan(&job, &Policy::default());
+        plan.map_err(|error| NotStarted::Failed(chain(&error)))
+    };
+    planned.await.map_err(|why| secrets.cover(why))
 }
 
 /// How long a flow run waits at the most for its trace to be known.
@@ -110,7 +129,6 @@ async fn resolve(
     line: &mut Line,
     sources: Sources,
 ) -> Result<(Resolved, Secrets), NotStarted> {
-    warn_of_unknown_placeholders(services, &sources).await?;
     let site = Site::of(services);
     let mut lookups = Lookups::default();
     let resolved = loop {

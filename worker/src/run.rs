@@ -70,6 +70,7 @@ async fn pick_up(
     line: &mut Line,
     entry: &mut Entry,
 ) -> Result<Option<Ending>, JournalGone> {
+    submit::find_way(services, line, entry).await;
     let mut begun = false;
     match entry.step {
         // What the janitor found is not in the journal yet.

@@ -17,10 +17,10 @@ use worker_drivers::{DriverError, Handle, Owned, Phase, Plan, Submitted};
 use crate::{
     claim::{self, Settled},
     event::{Event, Observation, Order},
-    journal::{Entry, NotStarted, Reporter},
+    journal::{Entry, NotStarted, Reporter, Step},
     line::{Line, Told},
     patience::Patience,
-    progress,
+    progress, resolve,
     secrets::Secrets,
     services::Services,
     task,
@@ -126,6 +126,38 @@ async fn mention_once(
         let flow_run = FlowRunId(plan.key().flow_run);
         services.run_log.mention(flow_run, message).await;
     }
+}
+
+/// Sees to it that the driver can find the infrastructure that an earlier process may have made. What leads there may be a credential, which is in no
+/// journal: it is resolved anew. Until it is, nothing can be known of the job, nor done about it, whatever is ordered.
+pub(crate) async fn find_way(services: &Services, line: &mut Line, entry: &Entry) {
+    let may_be_there = match entry.step {
+        Step::Claiming | Step::Claimed => false,
+        Step::Submitting | Step::Submitted => true,
+        Step::Over(_) => entry.handle.is_some(),
+    };
+    if !may_be_there || services.driver.knows_way_to(entry.handle.as_ref()) {
+        return;
+    }
+    let (_reins, mut errand) = line.errand();
+    let finding = async {
+        let plan = match resolve::whereabouts(services, &mut errand, entry).await {
+            Ok(plan) => plan,
+            Err(why) => {
+                tracing::warn!(?why, "cannot find out where the job is");
+                return;
+            }
+        };
+        let mut patience = Patience::new();
+        while let Err(error) = services.driver.learn_way(&plan).await {
+            tracing::warn!(error = %chain(&error), "cannot find the way to the job yet");
+            if !error.is_transient() {
+                return;
+            }
+            patience.wait().await;
+        }
+    };
+    finding.await;
 }
 
 /// Looks for infrastructure that an earlier process had asked for and may have got. Until the engine answers nothing is begun anew: the

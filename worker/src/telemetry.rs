@@ -44,7 +44,8 @@ fn filter(level: &str) -> EnvFilter {
         .unwrap_or_else(|_| tracing::level_filters::LevelFilter::INFO.into());
     EnvFilter::builder()
         .with_default_directive(directive)
-        .parse_lossy("")
+        // What these libraries warn of, the driver tells, with what it is about and what to do.
+        .parse_lossy("kube_client=off,kube_runtime=off")
 }
 
 // === impl Loudness ===

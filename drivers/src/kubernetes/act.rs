@@ -1,4 +1,4 @@
-//! Makes, finds and removes Jobs.
+//! Finds and removes Jobs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,25 +6,25 @@ use futures::future;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use kube::{
     Api, Resource,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy},
-    core::{NamespaceResourceScope, Request},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PropagationPolicy},
+    core::NamespaceResourceScope,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     ENGINE, Shared,
     connection::{CONTROL_LIMIT, Cluster},
     error, keep, lock,
-    plan::{JOB_LABEL, OWNER_LABEL, Plan, owner_value},
+    plan::{JOB_LABEL, OWNER_LABEL, owner_value},
     pod::PodSeen,
     sight::Refusal,
     state::{self, EndedByUs, JobSeen},
     view::Glance,
 };
 use crate::{
-    driver::{DriverError, Owned, Recovered, Submitted},
+    driver::{DriverError, Owned, Recovered},
     job::{Handle, Outcome, Owner, Phase, RunKey},
 };
 
@@ -37,11 +37,9 @@ const GONE_LIMIT: Duration = Duration::from_secs(50);
 /// How long the cluster may take to notice that a Job has ended whose pod has.
 const NOTICE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a refusal of what we want to make is doubted.
-const DOUBT: Duration = Duration::from_secs(10);
-
 /// The time between two looks whether it is, at first and at last.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+pub(super) const LOOK_AGAIN: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(2));
 
 /// The same where a watch would tell.
 const UNHEARD: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(5));
@@ -67,7 +65,7 @@ impl Place {
     /// Of a handle. None: its cluster is not one that this worker knows.
     pub(super) fn of(shared: &Shared, handle: &Handle) -> Option<Self> {
         let text = |name: &str| handle.state.get(name).and_then(Value::as_str);
-        let cluster = shared.find_cluster(text("cluster")?)?;
+        let cluster = shared.clusters.find(text("cluster")?)?;
         Some(Self {
             cluster,
             namespace: text("namespace")?.to_owned(),
@@ -131,110 +129,6 @@ impl Place {
     }
 }
 
-/// Starts an attempt, or finds it. What is on its way goes on when the future is dropped, under the attempt's lock: whoever then removes the attempt
-/// waits for it.
-pub(super) async fn submit(shared: &Arc<Shared>, plan: &Plan) -> Result<Submitted, DriverError> {
-    shared.know(&plan.owner);
-    lock(&shared.removed).remove(&plan.key);
-    let (answer_tx, answer_rx) = oneshot::channel();
-    let (task_shared, plan) = (Arc::clone(shared), plan.clone());
-    shared.spawn(async move {
-        let answer = make(&task_shared, &plan).await;
-        // Who asked may have gone.
-        answer_tx.send(answer).ok();
-    });
-    answer_rx.await.unwrap_or_else(|_| {
-        Err(DriverError::Unavailable {
-            engine: ENGINE,
-            reason: "the driver is shutting down".to_owned(),
-        })
-    })
-}
-
-/// A refusal is believed when it holds: an API server that has just begun refuses what it allows a moment later, as does a namespace that is new.
-async fn make(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
-    let _guard = shared.lock_of(plan.key).await;
-    let begun = Instant::now();
-    let (mut wait, longest) = LOOK_AGAIN;
-    loop {
-        let turn = shared.creating.acquire().await;
-        let made = make_once(shared, plan).await;
-        drop(turn);
-        if !matches!(made, Err(DriverError::Denied { .. })) || begun.elapsed() > DOUBT {
-            return made;
-        }
-        tokio::time::sleep(wait).await;
-        wait = longest.min(wait * 2);
-    }
-}
-
-async fn make_once(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
-    let cluster = shared.cluster_of(plan.cluster.as_ref()).await?;
-    if cluster.sight().learn(&plan.namespace) {
-        shared.places.send_modify(|count| *count += 1);
-    }
-    keep::keep(&cluster, plan).await?;
-    shared.views.expect(plan.key, &cluster.id, &plan.namespace);
-    let created = create_job(&cluster, plan).await;
-    if created.is_err() {
-        shared.views.expect_no_more(plan.key);
-    }
-    let what = || format!("the job '{}' in namespace '{}'", plan.name, plan.namespace);
-    let (job, is_new) = match created {
-        Ok(job) => (job, true),
-        Err(error) if error::is_taken(&error) => {
-            let jobs: Api<Job> = Api::namespaced(cluster.control.clone(), &plan.namespace);
-            match ask(jobs.get_opt(&plan.name)).await? {
-                Some(job) => (job, false),
-                // It went away between two questions.
-                None => return Err(error::unavailable(&error)),
-            }
-        }
-        Err(error) => {
-            let refused = error::refused(&error, &what());
-            if !matches!(refused, DriverError::Unavailable { .. }) {
-                keep::drop_all(shared, &cluster, plan).await;
-            }
-            return Err(refused);
-        }
-    };
-    let labels = job.metadata.labels.clone().unwrap_or_default();
-    let ours = plan.own_labels();
-    let is_ours = ours
-        .iter()
-        .all(|(name, value)| labels.get(name) == Some(value));
-    let Some(seen) = JobSeen::of(&job).filter(|_| is_ours) else {
-        keep::drop_all(shared, &cluster, plan).await;
-        return Err(DriverError::Conflict { what: what() });
-    };
-    let is_tidy = if plan.secrets.is_empty() {
-        // Who made it before may have had one to keep.
-        is_new
-    } else {
-        keep::tie(shared, &cluster, plan, &seen).await
-    };
-    if is_tidy {
-        lock(&shared.tidy).insert(plan.key);
-    }
-    let handle = seen.handle(&cluster.id);
-    lock(&shared.known).insert(plan.key, handle.clone());
-    Ok(if is_new {
-        Submitted::Created(handle)
-    } else {
-        Submitted::Adopted(handle)
-    })
-}
-
-/// As it was written: a typed Job would lose what it does not know.
-async fn create_job(cluster: &Cluster, plan: &Plan) -> Result<Job, kube::Error> {
-    let path = Job::url_path(&(), Some(&plan.namespace));
-    let body = serde_json::to_vec(&plan.manifest.0).map_err(kube::Error::SerdeError)?;
-    let request = Request::new(path)
-        .create(&PostParams::default(), body)
-        .map_err(kube::Error::BuildRequest)?;
-    bounded(cluster.control.request(request)).await
-}
-
 /// What became of an attempt.
 pub(super) async fn recover(shared: &Shared, handle: &Handle) -> Result<Recovered, DriverError> {
     let Some(place) = Place::of(shared, handle) else {
@@ -242,7 +136,7 @@ pub(super) async fn recover(shared: &Shared, handle: &Handle) -> Result<Recovere
         let reason = format!(
             "it is on the cluster at {}, and this worker knows no way there (it knows {})",
             cluster.unwrap_or("?"),
-            shared.cluster_names()
+            shared.clusters.names()
         );
         return Ok(Recovered::Unreachable { reason });
     };
@@ -348,7 +242,7 @@ pub(super) fn selector_of(shared: &Shared, key: RunKey) -> String {
 async fn search(shared: &Shared, key: RunKey) -> Result<Vec<Place>, DriverError> {
     let selector = selector_of(shared, key);
     let mut places = Vec::new();
-    for cluster in shared.clusters() {
+    for cluster in shared.clusters.of(key) {
         for job in everywhere::<Job>(&cluster, &selector).await? {
             if let Some(job) = JobSeen::of(&job) {
                 places.push(Place::of_job(&cluster, &job));
@@ -489,7 +383,7 @@ async fn delete_pod(
 pub(super) async fn list_owned(shared: &Shared, owner: &Owner) -> Result<Vec<Owned>, DriverError> {
     let selector = format!("{OWNER_LABEL}={}", owner_value(owner));
     let mut found = Vec::new();
-    for cluster in shared.clusters() {
+    for cluster in shared.clusters.all() {
         let jobs = everywhere::<Job>(&cluster, &selector).await?;
         let pods = everywhere::<Pod>(&cluster, &selector).await?;
         let pods: Vec<_> = pods.iter().filter_map(PodSeen::of).collect();

@@ -16,7 +16,7 @@ use kube::{
 use tokio::time::Instant;
 
 use super::{
-    ENGINE, lock,
+    ENGINE, act, lock,
     options::ClusterConfig,
     sight::{Refusal, Sight},
 };
@@ -168,6 +168,24 @@ impl Cluster {
             output: client(OUTPUT_SILENCE)?,
             sight: Arc::new(Mutex::new(Sight::all_or(&config.default_namespace))),
         })
+    }
+
+    /// Whether there is a cluster that answers, whatever it says.
+    ///
+    /// # Errors
+    /// [`DriverError::Unavailable`]: nobody answered who is one.
+    pub(super) async fn answers(&self) -> Result<(), DriverError> {
+        match act::bounded(self.control.apiserver_version()).await {
+            Ok(_) | Err(kube::Error::Api(_)) => Ok(()),
+            Err(error) => Err(DriverError::Unavailable {
+                engine: ENGINE,
+                reason: format!(
+                    "the cluster at {}, which cluster_config names, does not answer: {}",
+                    self.id,
+                    super::error::message(&error)
+                ),
+            }),
+        }
     }
 
     /// The same cluster by newer credentials: what one learns of it the other knows.

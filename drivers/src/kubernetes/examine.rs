@@ -74,7 +74,7 @@ enum Need {
 }
 
 pub(super) async fn examine(shared: &Shared, examination: Examination<'_>) -> Vec<Finding> {
-    let cluster = shared.home();
+    let cluster = shared.clusters.home();
     let version = match cluster.control.apiserver_version().await {
         Ok(version) => version,
         Err(error) => {

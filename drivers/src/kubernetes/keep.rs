@@ -126,7 +126,7 @@ fn may_not_delete_secrets(shared: &Shared) {
 /// Removes the Secrets of an attempt that has no Job.
 pub(super) async fn remove_all(shared: &Shared, key: RunKey) -> Result<(), DriverError> {
     let selector = selector_of(shared, key);
-    for cluster in shared.clusters() {
+    for cluster in shared.clusters.of(key) {
         let namespaces = cluster.sight().namespaces();
         for namespace in namespaces {
             let api: Api<Secret> = Api::namespaced(cluster.control.clone(), &namespace);

@@ -62,7 +62,7 @@ pub(super) async fn keep_looking(shared: Arc<Shared>) {
 /// Asks the cluster once how it is.
 pub(super) async fn look_once(shared: &Shared) {
     let was_up = *shared.health.borrow() == Health::Up;
-    let home = shared.home();
+    let home = shared.clusters.home();
     let health = match bounded(home.control.apiserver_version()).await {
         // What nobody sees is not to become more.
         Ok(_) => home
@@ -231,7 +231,7 @@ impl Events {
     /// Begins to watch where nobody does, and ends it where there is nothing to see.
     fn open_places(&mut self) {
         let mut wanted = Vec::new();
-        for cluster in self.shared.clusters() {
+        for cluster in self.shared.clusters.all() {
             let scopes = cluster.sight().scopes();
             wanted.extend(
                 scopes
