@@ -79,7 +79,7 @@ pub(crate) async fn whereabouts(
     line: &mut Line,
     entry: &Entry,
 ) -> Result<Plan, NotStarted> {
-    let sources = sources::read(services, line, &mut entry.clone(), None).await?;
+    let sources = sources::read(services, line, entry, None).await?;
     let (resolved, secrets) = resolve(services, line, sources).await?;
     let planned = async {
         let job = resolved.with_code(entry.key, services.identity.owner.clone(), &Code::InPlace)?;
