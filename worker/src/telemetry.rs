@@ -44,8 +44,7 @@ fn filter(level: &str) -> EnvFilter {
         .unwrap_or_else(|_| tracing::level_filters::LevelFilter::INFO.into());
     EnvFilter::builder()
         .with_default_directive(directive)
-        // What these libraries warn of, the driver tells, with what it is about and what to do.
-        .parse_lossy("kube_client=off,kube_runtime=off")
+        .parse_lossy("")
 }
 
 // === impl Loudness ===
