@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs, io, iter,
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::OnceLock,
@@ -161,9 +161,11 @@ impl JobGroup {
     /// Groups whose memory is accounted, from this one outwards, with how often the limit of each was reached. The kernel counts that only
     /// where the limit is.
     fn limits(&self) -> impl Iterator<Item = (PathBuf, u64)> {
-        let around = self.path.ancestors();
+        let around = self.path.ancestors().skip(1);
         // Only the root of the tree, and what is outside of it, has no such file.
-        let groups = around.take_while(|group| group.join("cgroup.type").exists());
+        let around = around.take_while(|group| group.join("cgroup.type").exists());
+        // Its own is made with the job.
+        let groups = iter::once(self.path.as_path()).chain(around);
         groups.filter_map(|group| {
             let times = count(&group.join("memory.events.local"), "oom ")?;
             Some((group.to_owned(), times))

@@ -82,22 +82,27 @@ impl Tree {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("slice/unit/job");
-        fs::create_dir_all(&path).expect("groups");
+        fs::create_dir_all(directory.path().join("slice/unit")).expect("groups");
         let home = PathBuf::new();
         let tree = Self {
             directory,
             job: JobGroup { path, home },
         };
-        for (group, limit) in [
-            ("slice", "4096"),
-            ("slice/unit", "2048"),
-            ("slice/unit/job", "max"),
-        ] {
-            tree.write(group, "cgroup.type", "domain\n");
-            tree.write(group, "memory.max", &format!("{limit}\n"));
-            tree.reached(group, 0);
-        }
+        tree.account("slice", "4096");
+        tree.account("slice/unit", "2048");
         tree
+    }
+
+    /// Makes the group of the job, which is not there before it starts.
+    fn start_job(&self) {
+        fs::create_dir(&self.job.path).expect("a group");
+        self.account("slice/unit/job", "max");
+    }
+
+    fn account(&self, group: &str, limit: &str) {
+        self.write(group, "cgroup.type", "domain\n");
+        self.write(group, "memory.max", &format!("{limit}\n"));
+        self.reached(group, 0);
     }
 
     fn write(&self, group: &str, file: &str, text: &str) {
@@ -115,6 +120,7 @@ impl Tree {
 fn the_limit_that_ended_a_job_may_be_one_around_it() {
     let tree = Tree::new();
     let before = tree.job.limits_reached();
+    tree.start_job();
     tree.reached("slice/unit", 1);
     assert_eq!(tree.job.memory_limit(&before), Some(2048));
     tree.write("slice/unit/job", "memory.max", "1024\n");
@@ -127,6 +133,7 @@ fn a_limit_that_was_reached_before_the_job_did_not_end_it() {
     let tree = Tree::new();
     tree.reached("slice/unit", 3);
     let before = tree.job.limits_reached();
+    tree.start_job();
     assert_eq!(tree.job.memory_limit(&before), None, "it was the machine");
     tree.reached("slice", 1);
     assert_eq!(tree.job.memory_limit(&before), Some(4096));
@@ -135,11 +142,11 @@ fn a_limit_that_was_reached_before_the_job_did_not_end_it() {
 #[test]
 fn a_group_without_accounting_does_not_hide_the_limits_around_it() {
     let tree = Tree::new();
-    let job = tree.directory.path().join("slice/unit/job");
-    for file in ["memory.max", "memory.events.local"] {
-        fs::remove_file(job.join(file)).expect("its accounting is off");
-    }
     let before = tree.job.limits_reached();
+    tree.start_job();
+    for file in ["memory.max", "memory.events.local"] {
+        fs::remove_file(tree.job.path.join(file)).expect("its accounting is off");
+    }
     tree.reached("slice/unit", 1);
     assert_eq!(tree.job.memory_limit(&before), Some(2048));
 }
