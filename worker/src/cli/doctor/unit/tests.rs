@@ -80,6 +80,26 @@ fn a_unit_that_would_take_its_jobs_with_it_is_a_problem() {
 }
 
 #[test]
+fn whether_the_memory_of_jobs_is_accounted_is_told_while_the_unit_runs() {
+    let said = |controllers: Option<&str>, state: &str| {
+        let changes = [("ActiveState=active", state), FOR_PROCESSES[3]];
+        let mut unit = unit(&changes);
+        unit.controllers = controllers.map(str::to_owned);
+        let findings = unit.judge(&[DriverKind::Process]).into_iter();
+        findings
+            .map(|finding| finding.detail)
+            .find(|detail| detail.contains("Delegate=yes"))
+            .expect("a word on groups")
+    };
+    let active = "ActiveState=active";
+    assert!(said(Some("cpu memory\n"), active).ends_with("with their memory accounted"));
+    assert!(said(Some("pids\n"), active).contains("is not accounted here"));
+    for silent in [said(None, active), said(Some("\n"), "ActiveState=inactive")] {
+        assert!(silent.ends_with("(Delegate=yes)"), "{silent}");
+    }
+}
+
+#[test]
 fn a_unit_that_hides_how_its_worker_is_is_told() {
     let bare = unit(&[
         ("Type=notify", "Type=simple"),
