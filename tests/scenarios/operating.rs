@@ -62,7 +62,10 @@ fn a_work_pool_is_made_changed_paused_and_removed() {
     assert_eq!(lifted["concurrency_limit"], Value::Null);
     let vague = pool(&["update", "box"]).expect_code(2);
     assert!(vague.stderr.contains("nothing is to be changed"), "{vague}");
-    drop(pool(&["rm", "box"]).expect_code(0));
+    let unasked = pool(&["rm", "box"]).expect_code(2);
+    assert!(unasked.stderr.contains("give --yes"), "{unasked}");
+    drop(pool(&["inspect", "box"]).expect_code(0));
+    drop(pool(&["rm", "box", "--yes"]).expect_code(0));
     let gone = program.run(&["pool", "inspect", "box"]).expect_code(1);
     assert_eq!(
         gone.stderr.trim(),
