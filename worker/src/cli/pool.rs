@@ -170,8 +170,9 @@ async fn remove(api: &Api, out: Out, name: &str, sure: bool) -> anyhow::Result<(
         }
         // Nobody is asked about what there is not.
         drop(read(api, name).await?);
-        let prompt =
-            format!("Remove work pool '{name}' with its queues? Flow runs that wait in it are not run");
+        let prompt = format!(
+            "Remove work pool '{name}' with its queues? Flow runs that wait in it are not run"
+        );
         let answer = dialoguer::Confirm::new()
             .with_prompt(prompt)
             .default(false)
