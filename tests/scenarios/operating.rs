@@ -33,6 +33,16 @@ fn a_job_is_shown_as_it_would_be_without_its_secrets_and_beside_another() {
     for said in ["-  STAGE: test", "+  STAGE: production"] {
         assert!(differ.stdout.contains(said), "no {said}: {differ}");
     }
+    assert!(
+        shown.stdout.contains("PATH: (inherited from the worker)\n"),
+        "{shown}"
+    );
+    let own = render(&[
+        "scene/daily",
+        "--job-variable",
+        "env={\"PATH\": \"/opt/bin\"}",
+    ]);
+    assert!(own.stdout.contains("PATH: /opt/bin\n"), "{own}");
     let variable = render(&["scene/daily", "--job-variable", "command=echo hi"]).expect_code(0);
     assert!(variable.stdout.contains("- echo\n"), "{variable}");
     let unknown = render(&["scene/weekly"]).expect_code(1);

@@ -27,6 +27,9 @@ use crate::{
 /// The name of the flow run that never is.
 const NAME: &str = "rendered";
 
+/// What is shown of a process' `PATH`, unless the job has one of its own: it is not that of whoever asks.
+const INHERITED: &str = "(inherited from the worker)";
+
 pub(crate) async fn render(
     mut context: Context,
     out: Out,
@@ -152,7 +155,7 @@ async fn sources(
 async fn driver(context: &Context, kind: DriverKind) -> anyhow::Result<Arc<dyn Driver>> {
     let jobs = std::env::temp_dir().join(format!("worker-render-{}", std::process::id()));
     let environment = match kind {
-        DriverKind::Process => Environment::default(),
+        DriverKind::Process => Environment([("PATH".to_owned(), INHERITED.to_owned())].into()),
         DriverKind::Docker | DriverKind::Kubernetes => start::own_environment(),
     };
     let made = start::driver(kind, &context.settings, jobs.clone(), environment).await;
