@@ -86,6 +86,51 @@ fn a_work_pool_is_made_changed_paused_and_removed() {
     drop(pool(&["inspect", POOL]).expect_code(0));
 }
 
+#[test]
+fn what_is_not_there_ends_with_1_and_what_nobody_can_mean_with_2() {
+    const ID: &str = "00000000-0000-0000-0000-000000000001";
+    let scene = Scene::set();
+    let deployment = scene.deploy_command("true");
+    scene.runs(2, &deployment);
+    let program = scene.worker();
+    let said = |command: &str, code: i32| {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let finished = program.run(&words).expect_code(code);
+        assert!(finished.stderr.starts_with("error: "), "{finished}");
+    };
+    for command in [
+        "logs",
+        "cancel",
+        "run",
+        "render",
+        "pull --into . --deployment",
+    ] {
+        said(&format!("{command} {ID}"), 1);
+    }
+    for command in ["run", "render", "pull --into . --deployment"] {
+        said(&format!("{command} scene/nope"), 1);
+        said(&format!("{command} nope"), 2);
+    }
+    for command in ["logs", "cancel", "pause --pool", "resume --pool"] {
+        said(&format!("{command} nope"), 1);
+    }
+    for command in [
+        "inspect",
+        "update --description x",
+        "pause",
+        "resume",
+        "rm --yes",
+        "template",
+    ] {
+        said(&format!("pool {command} nope"), 1);
+    }
+    said(&format!("pool create {POOL} --type process"), 1);
+    said("pool create nope --type steam", 2);
+    // Each id begins with something, so the empty beginning is that of two.
+    let vague = program.run(&["logs", ""]).expect_code(2);
+    assert!(vague.stderr.contains("more than one"), "{vague}");
+}
+
 // === functions ===
 
 fn document(finished: &Finished) -> Value {

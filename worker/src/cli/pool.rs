@@ -200,7 +200,7 @@ fn unknown(error: ApiError, name: &str) -> anyhow::Error {
 
 fn taken(error: ApiError, name: &str) -> anyhow::Error {
     if error.is_conflict() {
-        Usage(format!("a work pool named '{name}' exists already")).into()
+        anyhow::anyhow!("a work pool named '{name}' exists already")
     } else {
         error.into()
     }

@@ -13,7 +13,7 @@ use worker_drivers::{Driver, Environment, Owner, RunKey};
 
 use super::{
     args::RenderArgs,
-    context::{Api, Context, Misconfigured, Usage},
+    context::{Api, Context, Misconfigured},
     out::Out,
     pull,
     run::{find_deployment, key_values},
@@ -131,7 +131,7 @@ async fn sources(
 ) -> anyhow::Result<Sources> {
     let deployment = find_deployment(api, deployment).await?;
     let Some(pool) = &deployment.work_pool_name else {
-        return Err(Usage(format!("deployment '{}' has no work pool", deployment.name)).into());
+        anyhow::bail!("deployment '{}' has no work pool", deployment.name);
     };
     let pool = api.client.read_work_pool(pool).await?;
     let flow = api.client.read_flow(deployment.flow_id).await?;

@@ -106,7 +106,10 @@ fn each_value_beside_a_name_has_its_label_where_there_is_no_room_for_a_head() {
     assert_eq!(without_label, 2, "the name of each row: {page}");
     assert!(page.contains("content: attr(data-label)"), "{page}");
     let nowhere = shown(sight());
-    assert!(nowhere.contains("<td data-label=\"Where\"></td>"), "{nowhere}");
+    assert!(
+        nowhere.contains("<td data-label=\"Where\"></td>"),
+        "{nowhere}"
+    );
 }
 
 #[test]
