@@ -66,11 +66,11 @@ pub(crate) async fn submit(
             return Err(NotStarted::Failed(reason));
         }
         // Once is enough to look at it; the page and the flow run's log have it as long as it lasts.
-        if !warned {
+        if warned {
+            tracing::debug!(error = why, "not started yet; trying again");
+        } else {
             warned = true;
             tracing::warn!(error = why, "not started yet; trying again");
-        } else {
-            tracing::debug!(error = why, "not started yet; trying again");
         }
         // The page has it until the next try says something else.
         let waits = Phase::Pending(Some(format!("trying again: {why}")));
