@@ -19,7 +19,7 @@ Restart=always
 RestartPreventExitStatus=2 78
 Result=success
 SendSIGKILL=yes
-StatusText=0 flow run(s) held
+StatusText=flow runs held: 0, of them starting: 0
 Type=notify
 WatchdogUSec=1min
 ";
