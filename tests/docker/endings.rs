@@ -178,6 +178,42 @@ fn a_run_that_is_cancelled_while_its_image_is_pulled_ends_at_once() {
 }
 
 #[test]
+fn an_image_that_cannot_be_had_now_is_warned_of_once() {
+    const TRIES: usize = 3;
+    let stage = Stage::set();
+    // Nobody listens there any more.
+    let address = worker_tests::prefect::free_address().expect("a port is free");
+    let image = format!("{address}/team/never:1");
+    let more = json!({"image": image, "image_pull_policy": "Always"});
+    let run = stage.run("true", &more);
+    let worker = stage.worker();
+    let running = worker.start(&["--pool", POOL, "--log-level", "info,worker=debug"]);
+    let said = wait::until("it is tried again and again", BOUND, || {
+        let said = running.stderr();
+        let tries = "not started yet; trying again";
+        let tries: Vec<String> = said
+            .lines()
+            .filter(|line| line.contains(tries))
+            .map(str::to_owned)
+            .collect();
+        if tries.len() < TRIES {
+            Err(said)
+        } else {
+            Ok(tries)
+        }
+    });
+    let warnings = said.iter().filter(|line| line.contains("WARN")).count();
+    assert_eq!(warnings, 1, "{said:?}");
+    assert!(
+        said[0].contains("WARN") && said[0].contains(&image),
+        "{said:?}"
+    );
+    stage.cancel(&run);
+    let (ended, message) = stage.wait_for_end(&run, &running);
+    assert_eq!(ended, "Cancelled", "{message}");
+}
+
+#[test]
 fn a_worker_that_dies_leaves_its_containers_to_the_next() {
     let stage = Stage::set();
     let commands = [

@@ -128,8 +128,8 @@ fn a_run_page_says_that_memory_ran_out_where_the_cluster_says_it() {
     let more = json!({"memory_limit": "32Mi", "shared_processes": false, "finished_job_ttl": 600});
     let told = (0..5).any(|_| {
         let run = stage.run("dd if=/dev/zero of=/dev/null bs=200M count=3", &more);
-        let (state, message) = stage.wait_for_end(&run, &running);
-        assert_eq!(state, "Crashed", "{message}");
+        let (name, message) = stage.wait_for_end(&run, &running);
+        assert_eq!(name, "Crashed", "{message}");
         let pods = stage.cluster.of_run("pods", &run);
         let ended = &pods[0]["status"]["containerStatuses"][0]["state"]["terminated"];
         assert_eq!(ended["exitCode"], 137, "{pods:?}");

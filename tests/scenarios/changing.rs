@@ -149,7 +149,7 @@ fn a_paused_worker_claims_nothing_across_a_restart_until_it_is_resumed() {
     let directory = scene.directory("jobs");
     // Its heartbeats are requests then, which can be counted.
     let program = scene.worker().with("WORKER_API_WEBSOCKETS", "false");
-    let none = program.run(&["pause"]).expect_code(2);
+    let none = program.run(&["pause"]).expect_code(1);
     assert!(none.stderr.contains("no such worker"), "{none}");
     let arguments = ["--pool", POOL, "--with-healthcheck", "--status-port", "0"];
     let worker = program.start(&arguments);

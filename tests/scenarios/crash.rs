@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, fs};
 use nix::sys::signal::Signal;
 use worker_tests::wait;
 
-use crate::stage::{BOUND, POOL, Stage};
+use crate::{
+    scene::wait_to_hear,
+    stage::{BOUND, POOL, Stage},
+};
 
 #[test]
 fn runs_of_a_killed_worker_end_truthfully_and_none_runs_twice() {
@@ -69,8 +72,12 @@ fn a_worker_that_is_told_to_end_lets_go_of_its_runs_and_the_next_one_finds_them(
     let first = first.finish();
     assert_eq!(first.code(), 0, "{first}");
     assert_eq!(stage.states(&runs).get("Running"), Some(&3), "{first}");
+    let left = "stopped! Flow runs left to its next start: 3.";
+    assert!(first.stderr.contains(left), "{first}");
 
     let second = worker.start(&["--pool", POOL]);
     fs::write(&gate, "").expect("the stage's directory is writable");
     stage.wait_for_all(&runs, "Completed", &second);
+    let reported = " reported state=COMPLETED\n";
+    wait_to_hear(&second, reported);
 }

@@ -33,6 +33,16 @@ fn a_job_is_shown_as_it_would_be_without_its_secrets_and_beside_another() {
     for said in ["-  STAGE: test", "+  STAGE: production"] {
         assert!(differ.stdout.contains(said), "no {said}: {differ}");
     }
+    assert!(
+        shown.stdout.contains("PATH: (inherited from the worker)\n"),
+        "{shown}"
+    );
+    let own = render(&[
+        "scene/daily",
+        "--job-variable",
+        "env={\"PATH\": \"/opt/bin\"}",
+    ]);
+    assert!(own.stdout.contains("PATH: /opt/bin\n"), "{own}");
     let variable = render(&["scene/daily", "--job-variable", "command=echo hi"]).expect_code(0);
     assert!(variable.stdout.contains("- echo\n"), "{variable}");
     let unknown = render(&["scene/weekly"]).expect_code(1);
@@ -62,7 +72,10 @@ fn a_work_pool_is_made_changed_paused_and_removed() {
     assert_eq!(lifted["concurrency_limit"], Value::Null);
     let vague = pool(&["update", "box"]).expect_code(2);
     assert!(vague.stderr.contains("nothing is to be changed"), "{vague}");
-    drop(pool(&["rm", "box"]).expect_code(0));
+    let unasked = pool(&["rm", "box"]).expect_code(2);
+    assert!(unasked.stderr.contains("give --yes"), "{unasked}");
+    drop(pool(&["inspect", "box"]).expect_code(0));
+    drop(pool(&["rm", "box", "--yes"]).expect_code(0));
     let gone = program.run(&["pool", "inspect", "box"]).expect_code(1);
     assert_eq!(
         gone.stderr.trim(),
@@ -71,6 +84,51 @@ fn a_work_pool_is_made_changed_paused_and_removed() {
     let twice = program.run(&["pool", "create", POOL, "--type", "process"]);
     assert!(twice.stderr.contains("exists already"), "{twice}");
     drop(pool(&["inspect", POOL]).expect_code(0));
+}
+
+#[test]
+fn what_is_not_there_ends_with_1_and_what_nobody_can_mean_with_2() {
+    const ID: &str = "00000000-0000-0000-0000-000000000001";
+    let scene = Scene::set();
+    let deployment = scene.deploy_command("true");
+    scene.runs(2, &deployment);
+    let program = scene.worker();
+    let said = |command: &str, code: i32| {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let finished = program.run(&words).expect_code(code);
+        assert!(finished.stderr.starts_with("error: "), "{finished}");
+    };
+    for command in [
+        "logs",
+        "cancel",
+        "run",
+        "render",
+        "pull --into . --deployment",
+    ] {
+        said(&format!("{command} {ID}"), 1);
+    }
+    for command in ["run", "render", "pull --into . --deployment"] {
+        said(&format!("{command} scene/nope"), 1);
+        said(&format!("{command} nope"), 2);
+    }
+    for command in ["logs", "cancel", "pause --pool", "resume --pool"] {
+        said(&format!("{command} nope"), 1);
+    }
+    for command in [
+        "inspect",
+        "update --description x",
+        "pause",
+        "resume",
+        "rm --yes",
+        "template",
+    ] {
+        said(&format!("pool {command} nope"), 1);
+    }
+    said(&format!("pool create {POOL} --type process"), 1);
+    said("pool create nope --type steam", 2);
+    // Each id begins with something, so the empty beginning is that of two.
+    let vague = program.run(&["logs", ""]).expect_code(2);
+    assert!(vague.stderr.contains("more than one"), "{vague}");
 }
 
 // === functions ===

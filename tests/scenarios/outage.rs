@@ -1,5 +1,6 @@
 //! An API that is away: before the worker has ever reached it, and while its jobs run.
 
+use nix::sys::signal::Signal;
 use worker_tests::wait;
 
 use crate::{
@@ -21,6 +22,33 @@ fn a_worker_that_starts_before_its_api_waits_for_it() {
     );
     scene.bring_back();
     scene.wait_for(&run, "Completed", &worker);
+}
+
+#[test]
+fn a_worker_that_waits_for_its_api_ends_at_once_when_it_is_told_to() {
+    const TRIES: usize = 3;
+    let mut scene = Scene::lasting();
+    scene.take_away();
+    let (tells_type, asks) = (["--pool", POOL, "--type", "process"], ["--pool", POOL]);
+    for arguments in [&tells_type[..], &asks] {
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            let program = scene.worker();
+            let worker = program.start(arguments);
+            // The pauses between tries grow: the next one is a second away at the least.
+            wait::until("the worker tries again and again", BOUND, || {
+                let said = worker.stderr();
+                if tries(&said) < TRIES {
+                    Err(said)
+                } else {
+                    Ok(())
+                }
+            });
+            worker.signal(signal);
+            let ended = worker.finish().expect_code(0);
+            assert_eq!(tries(&ended.stderr), TRIES, "it tried once more: {ended}");
+            assert!(ended.stderr.contains("stopped"), "{ended}");
+        }
+    }
 }
 
 #[test]
@@ -71,7 +99,7 @@ fn a_worker_that_ends_during_an_outage_leaves_the_news_to_the_next_one() {
         }
     });
     scene.take_away();
-    first.signal(nix::sys::signal::Signal::SIGTERM);
+    first.signal(Signal::SIGTERM);
     let first = first.finish().expect_code(0);
     scene.bring_back();
     let second = program.start(&["--pool", POOL]);
@@ -84,4 +112,12 @@ fn a_worker_that_ends_during_an_outage_leaves_the_news_to_the_next_one() {
         }
     });
     assert_eq!(lines_of(&ran), [run]);
+}
+
+// === functions ===
+
+/// How often a worker has tried to reach its API.
+fn tries(said: &str) -> usize {
+    said.matches("the work pool cannot be read yet; trying again")
+        .count()
 }

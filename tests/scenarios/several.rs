@@ -251,7 +251,8 @@ fn what_one_of_several_pools_left_running_is_found_again() {
     scene.wait_for(&run, "Running", &worker);
     worker.signal(Signal::SIGTERM);
     let ended = worker.finish().expect_code(0);
-    assert!(ended.stderr.contains("1 flow run(s) are left"), "{ended}");
+    let left = "Flow runs left to its next start: 1.";
+    assert!(ended.stderr.contains(left), "{ended}");
     let worker = program.start(&arguments);
     wait_to_hear(&worker, "started!");
     std::fs::write(go, "").expect("writable");

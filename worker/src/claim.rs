@@ -166,12 +166,11 @@ async fn propose(services: &Services, flow_run: &FlowRun, entry: &Entry) -> Prop
             Proposed::Ours(lease_of(answer.state.as_ref()))
         }
         Ok(answer) => {
-            let reason = answer.details.reason.unwrap_or_default();
+            let reason = answer.details.reason;
             tracing::info!(status = ?answer.status, reason, "not claimed");
+            let names_deployment = reason.is_some_and(|it| it.contains(DEPLOYMENT_NOT_FOUND));
             match flow_run.deployment_id {
-                Some(id)
-                    if reason.contains(DEPLOYMENT_NOT_FOUND) && is_gone(services, id).await =>
-                {
+                Some(id) if names_deployment && is_gone(services, id).await => {
                     Proposed::DeploymentGone(id)
                 }
                 _ => Proposed::NotOurs,

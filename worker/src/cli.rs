@@ -38,7 +38,7 @@ const MOST_THREADS: usize = 4;
 /// says more), so that clones from a slow server do not hold up the jobs of other pools. A thread that has nothing to do goes away.
 const MOST_BLOCKING: usize = 512;
 
-/// The program, from its arguments to its exit code: 0 done, 1 the run or check failed, 2 usage, 78 configuration.
+/// The program, from its arguments to its exit code: 0 done; 1 the run or check failed, or what was named is not there; 2 usage; 78 configuration.
 pub fn main() -> ExitCode {
     // The same program is the shim around each subprocess job, and must be it before anything else is set up.
     if let Some(code) = worker_drivers::subprocess::run_if_shim() {

@@ -125,7 +125,8 @@ impl Report {
         } else {
             services.client.propose_state(id, &proposal).await?
         };
-        let reason = proposal.message.as_deref().unwrap_or_default();
+        // An end without a reason is told without one.
+        let reason = proposal.message.as_deref();
         match answer.status {
             OrchestrationStatus::Accept => {
                 tracing::info!(state = %proposal.kind, reason, "reported");
@@ -318,7 +319,7 @@ fn crash(kind: DriverKind, outcome: &Outcome, tail: &[String]) -> String {
             format!("{text}.")
         }
     };
-    with_last_line(reason, tail)
+    with_hint(kind, with_last_line(reason, tail), tail)
 }
 
 /// As the reference says it, word for word: people have automations that read it.
@@ -332,12 +333,40 @@ fn exited_with(kind: DriverKind, code: i32) -> String {
 }
 
 fn with_last_line(mut reason: String, tail: &[String]) -> String {
-    if let Some(last) = tail.iter().rev().find(|line| !line.trim().is_empty()) {
+    if let Some(last) = last_line(tail) {
         reason.push_str(" Last output: ");
         // PostgreSQL has no NUL, and would refuse the state for it.
-        reason.push_str(&last.trim().replace('\0', "\u{fffd}"));
+        reason.push_str(&last.replace('\0', "\u{fffd}"));
     }
     reason
+}
+
+fn last_line(tail: &[String]) -> Option<&str> {
+    tail.iter()
+        .rev()
+        .map(|line| line.trim())
+        .find(|line| !line.is_empty())
+}
+
+/// Adds what to do, where the last line of output says what was missing.
+fn with_hint(kind: DriverKind, mut reason: String, tail: &[String]) -> String {
+    if last_line(tail).is_some_and(lacks_prefect) {
+        reason.push_str(match kind {
+            DriverKind::Process => {
+                ". The job's Python has no Prefect: install it there (pip install prefect), start the worker in the environment that has it, or give --python"
+            }
+            DriverKind::Docker | DriverKind::Kubernetes => {
+                ". The image's Python has no Prefect: install it in the image, or give the job variable image one that has it, such as prefecthq/prefect:3-latest"
+            }
+        });
+        reason.push_str("; a command of the job's own has to name the Python that has it.");
+    }
+    reason
+}
+
+/// What an import says, `python -m prefect.engine`, and `python -m prefect`, which does not quote the name.
+fn lacks_prefect(line: &str) -> bool {
+    line.contains("No module named 'prefect'") || line.ends_with("No module named prefect")
 }
 
 fn meaning(code: i32) -> &'static str {

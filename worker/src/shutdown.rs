@@ -1,11 +1,19 @@
 //! From signals to stages: a first signal is polite, a second one firm, a third one final.
 
+use std::{pin::pin, time::Duration};
+
+use futures::{Stream, StreamExt, stream};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
+    time::Instant,
 };
 
 use crate::event::Stage;
+
+/// How soon after a signal another one is the same, come twice: a terminal sends it to a whole process group, and a wrapper in that group sends
+/// it on. A wrapper in a shell or in Python takes a moment for that; a person who has read what follows from another one takes longer.
+const ECHO: Duration = Duration::from_secs(1);
 
 /// What a first SIGTERM means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +41,27 @@ pub(crate) async fn listen(first_term: FirstTerm, stages_tx: mpsc::Sender<Stage>
         tracing::error!("signals cannot be handled; the worker ends only when it is killed");
         return;
     };
-    let mut signals = (interrupt, terminate);
+    let signals = stream::unfold((interrupt, terminate), |mut signals| async move {
+        Some((next(&mut signals).await, signals))
+    });
+    heed(signals, first_term, stages_tx).await;
+}
+
+/// Goes a stage further with each signal that is not the echo of one.
+async fn heed(
+    signals: impl Stream<Item = Told>,
+    first_term: FirstTerm,
+    stages_tx: mpsc::Sender<Stage>,
+) {
+    let mut signals = pin!(signals);
     let mut stage = Stage::Working;
-    loop {
-        let told = next(&mut signals).await;
+    let mut heeded: Option<Instant> = None;
+    while let Some(told) = signals.next().await {
+        if heeded.is_some_and(|at| at.elapsed() < ECHO) {
+            tracing::info!("a signal so soon after another is taken for the same one");
+            continue;
+        }
+        heeded = Some(Instant::now());
         stage = after(stage, told, first_term);
         say(stage);
         if stages_tx.send(stage).await.is_err() {
@@ -106,6 +131,21 @@ mod tests {
                 Stage::Leaving
             ]
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_signal_that_comes_twice_at_once_is_one() {
+        let milliseconds = [0, 3, 900, 1_000, 1_001, 5_000];
+        let from = Instant::now();
+        let signals = stream::iter(milliseconds).then(|after| async move {
+            tokio::time::sleep_until(from + Duration::from_millis(after)).await;
+            Told::Interrupt
+        });
+        let (stages_tx, mut stages_rx) = mpsc::channel(milliseconds.len());
+        heed(signals, FirstTerm::LetGo, stages_tx).await;
+        let mut seen = Vec::new();
+        stages_rx.recv_many(&mut seen, milliseconds.len()).await;
+        assert_eq!(seen, [Stage::Draining, Stage::Stopping, Stage::Leaving]);
     }
 
     #[test]

@@ -408,7 +408,7 @@ impl Vitals {
         let Work { load, stage, .. } = self.work();
         let reason = self.not_ready();
         let held = format!(
-            "{} flow run(s) held, {} of them starting",
+            "flow runs held: {}, of them starting: {}",
             load.lives, load.starting
         );
         Report {

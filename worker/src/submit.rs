@@ -46,6 +46,7 @@ pub(crate) async fn submit(
     let mut patience = Patience::new();
     // As many as there are reasons, within the time that this may take.
     let mut said = HashSet::new();
+    let mut warned = false;
     loop {
         line.go_on()?;
         let error = match ask(services, line, plan, &mut said).await? {
@@ -55,11 +56,22 @@ pub(crate) async fn submit(
             }
             Err(error) => error,
         };
-        if !error.is_transient() || begun.elapsed() > NOT_NOW_LIMIT {
+        if !error.is_transient() {
             return Err(NotStarted::Failed(chain(&error)));
         }
         let why = secrets.covered(chain(&error));
-        tracing::warn!(error = why, "not started yet; trying again");
+        if begun.elapsed() > NOT_NOW_LIMIT {
+            let reason = given_up(&why, &services.identity.pool);
+            tracing::warn!(reason, "not started, and not tried again");
+            return Err(NotStarted::Failed(reason));
+        }
+        // Once is enough to look at it; the page and the flow run's log have it as long as it lasts.
+        if warned {
+            tracing::debug!(error = why, "not started yet; trying again");
+        } else {
+            warned = true;
+            tracing::warn!(error = why, "not started yet; trying again");
+        }
         // The page has it until the next try says something else.
         let waits = Phase::Pending(Some(format!("trying again: {why}")));
         services.board.observed(plan.key(), &waits);
@@ -113,6 +125,14 @@ async fn ask(
             mention_once(services, plan, said, message).await;
         }
     }
+}
+
+/// Why a job was not begun in all that time, and what to do. Pure.
+fn given_up(why: &str, pool: &str) -> String {
+    format!(
+        "{why}; tried for {} minutes. `worker doctor --pool {pool}` looks at the engine, with --image IMAGE at the registry as well",
+        NOT_NOW_LIMIT.as_secs() / 60
+    )
 }
 
 /// Says something in the flow run's log that a person wants to read once, however often it comes to pass.
@@ -395,5 +415,18 @@ pub(crate) async fn destroy(services: &Services, line: &mut Line, entry: &Entry)
             }
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_up_says_why_for_how_long_it_was_tried_and_where_to_look() {
+        assert_eq!(
+            given_up("image registry is unavailable: no route", "boxes"),
+            "image registry is unavailable: no route; tried for 10 minutes. `worker doctor --pool boxes` looks at the engine, with --image IMAGE at the registry as well"
+        );
     }
 }

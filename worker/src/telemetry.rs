@@ -4,11 +4,7 @@ use std::{error::Error, io::IsTerminal};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter, Registry,
-    filter::{Directive, filter_fn},
-    fmt,
-    layer::SubscriberExt,
-    reload,
+    EnvFilter, Registry, filter::filter_fn, fmt, layer::SubscriberExt, reload,
     util::SubscriberInitExt,
 };
 
@@ -38,13 +34,11 @@ pub(crate) fn init(logging: &LoggingSettings, several: bool) -> Loudness {
     Loudness(handle)
 }
 
+/// A level, or levels per part. Settings have been read, so what cannot be understood here is nothing that a person wrote.
 fn filter(level: &str) -> EnvFilter {
-    let directive: Directive = level
-        .parse()
-        .unwrap_or_else(|_| tracing::level_filters::LevelFilter::INFO.into());
     EnvFilter::builder()
-        .with_default_directive(directive)
-        .parse_lossy("")
+        .parse(level)
+        .unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
 // === impl Loudness ===
@@ -98,6 +92,15 @@ pub(crate) fn shown(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_level_may_be_of_a_part() {
+        assert_eq!(filter("debug").to_string(), "debug");
+        let parts = filter("info,worker=debug").to_string();
+        let mut parts: Vec<&str> = parts.split(',').collect();
+        parts.sort_unstable();
+        assert_eq!(parts, ["info", "worker=debug"]);
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("outer")]

@@ -297,7 +297,7 @@ impl std::fmt::Display for Layers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sum = |pick: fn(&(i64, i64)) -> i64| self.sizes.values().map(pick).sum::<i64>() >> 20;
         let (there, all) = (sum(|size| size.0), sum(|size| size.1));
-        write!(f, "{there} of {all} MiB, {} layer(s) complete", self.done)
+        write!(f, "{there} of {all} MiB, layers complete: {}", self.done)
     }
 }
 

@@ -4,7 +4,8 @@
 //! everything works, by the means of `shim/tree`.
 
 use std::{
-    fs, io,
+    collections::HashMap,
+    fs, io, iter,
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::OnceLock,
@@ -31,6 +32,9 @@ pub(super) struct JobGroup {
     /// Where the shim goes back to.
     pub(super) home: PathBuf,
 }
+
+/// How often each memory limit that a job lives under was reached, by group: its own and those around it.
+pub(super) type LimitsReached = HashMap<PathBuf, u64>;
 
 /// Writing this to a group's list of processes moves the writer there.
 const MYSELF: &str = "0";
@@ -136,20 +140,36 @@ impl JobGroup {
 
     /// Processes of the group that the kernel ended for lack of memory, where that is accounted.
     pub(super) fn oom_kills(&self) -> Option<u64> {
-        let events = fs::read_to_string(self.path.join("memory.events")).ok()?;
-        let line = events
-            .lines()
-            .find_map(|line| line.strip_prefix("oom_kill "))?;
-        line.trim().parse().ok()
+        count(&self.path.join("memory.events"), "oom_kill ")
     }
 
-    /// The group's memory limit in bytes, if it has one.
-    pub(super) fn memory_limit(&self) -> Option<u64> {
-        fs::read_to_string(self.path.join("memory.max"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+    /// How often the limits that hold for this group were reached until now.
+    pub(super) fn limits_reached(&self) -> LimitsReached {
+        self.limits().collect()
+    }
+
+    /// The memory limit in bytes that was reached since then, the innermost first. There is none when it was the whole machine that ran
+    /// out of memory.
+    pub(super) fn memory_limit(&self, before: &LimitsReached) -> Option<u64> {
+        let (group, _) = self
+            .limits()
+            .find(|(group, times)| times > before.get(group).unwrap_or(&0))?;
+        let limit = fs::read_to_string(group.join("memory.max")).ok()?;
+        limit.trim().parse().ok()
+    }
+
+    /// Groups whose memory is accounted, from this one outwards, with how often the limit of each was reached. The kernel counts that only
+    /// where the limit is.
+    fn limits(&self) -> impl Iterator<Item = (PathBuf, u64)> {
+        let around = self.path.ancestors().skip(1);
+        // Only the root of the tree, and what is outside of it, has no such file.
+        let around = around.take_while(|group| group.join("cgroup.type").exists());
+        // Its own is made with the job.
+        let groups = iter::once(self.path.as_path()).chain(around);
+        groups.filter_map(|group| {
+            let times = count(&group.join("memory.events.local"), "oom ")?;
+            Some((group.to_owned(), times))
+        })
     }
 }
 
@@ -158,9 +178,32 @@ pub(super) fn kill(group: &Path) -> io::Result<()> {
     found(fs::write(group.join("cgroup.kill"), "1")).map(drop)
 }
 
-/// Removes an empty group. Gone is success.
+/// Removes an empty group, with the groups that a job made within its own. Gone is success.
 pub(super) fn remove(group: &Path) -> io::Result<()> {
-    found(fs::remove_dir(group)).map(drop)
+    let mut groups = vec![group.to_owned()];
+    let mut next = 0;
+    while let Some(group) = groups.get(next) {
+        let entries: Vec<_> = found(fs::read_dir(group))?.into_iter().flatten().collect();
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                groups.push(entry.path());
+            }
+        }
+        next += 1;
+    }
+    // The innermost first.
+    for group in groups.iter().rev() {
+        found(fs::remove_dir(group))?;
+    }
+    Ok(())
+}
+
+/// A number of the kernel's lists of events. Nothing where there is no such list.
+fn count(events: &Path, name: &str) -> Option<u64> {
+    let events = fs::read_to_string(events).ok()?;
+    let line = events.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().parse().ok()
 }
 
 /// The directory of the group this process is in.

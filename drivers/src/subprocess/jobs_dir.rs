@@ -88,7 +88,7 @@ pub(super) struct ExitRecord {
     pub(super) stopped: bool,
     /// Processes of the job's cgroup that were ended for lack of memory, where that is known.
     pub(super) oom_kills: Option<u64>,
-    /// The memory limit of the job's cgroup, where there is one.
+    /// The memory limit that was reached while the job ran: of its cgroup or of one around it.
     pub(super) memory_limit: Option<u64>,
     pub(super) ended: Timestamp,
 }

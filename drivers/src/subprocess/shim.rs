@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{control::Session, request::Requests};
 use super::{
-    cgroup::{self, JobGroup},
+    cgroup::{self, JobGroup, LimitsReached},
     jobs_dir::{End, ExitRecord, JobsDir, Part, Started},
 };
 use crate::job::{Intent, RunKey, StopRequest};
@@ -105,6 +105,8 @@ struct Shim {
     session: Option<Session>,
     order: Order,
     stop: Option<Stop>,
+    /// As it was before the job started.
+    limits_reached: LimitsReached,
 }
 
 /// A stop on its way.
@@ -166,6 +168,7 @@ impl Shim {
             .then(|| Session::open().ok())
             .flatten();
         let command = command(&jobs, key, &order, session.as_ref())?;
+        let limits_reached = order.cgroup.as_ref().map(JobGroup::limits_reached);
         let child = spawn(command, order.cgroup.as_ref()).map_err(at("starting the program"))?;
         let job = Pid::from_raw(child.id().cast_signed());
         let shim = Self {
@@ -179,6 +182,7 @@ impl Shim {
             session,
             order,
             stop: None,
+            limits_reached: limits_reached.unwrap_or_default(),
         };
         shim.write_started().map_err(|error| {
             shim.force();
@@ -326,7 +330,7 @@ impl Shim {
         exit.stopped = stop.is_some();
         if let Some(group) = &self.order.cgroup {
             exit.oom_kills = group.oom_kills();
-            exit.memory_limit = group.memory_limit();
+            exit.memory_limit = group.memory_limit(&self.limits_reached);
         }
         if self.order.hooks
             && let Some(which) = hooks::called_for(&exit, stop)

@@ -378,6 +378,9 @@ pub(crate) enum PoolCommand {
     Rm {
         /// Its name.
         name: String,
+        /// Do not ask. Without a terminal there is nobody to ask, and nothing is removed without this.
+        #[arg(short = 'y', long)]
+        yes: bool,
     },
     /// Show the base job template of a work pool, or the one that a type begins with.
     Template {

@@ -65,6 +65,7 @@ pub(crate) struct Usage(pub(crate) String);
 #[error("{0}")]
 pub(crate) struct Misconfigured(pub(crate) String);
 
+/// What could not be meant by anybody, whatever there is. What could be meant and is not there is a failure like any other.
 const USAGE: u8 = 2;
 
 /// `EX_CONFIG` of sysexits: a supervisor should not start the program again before somebody has changed something.
@@ -213,7 +214,7 @@ impl Api {
                 Err(Usage(format!("more than one flow run is meant by '{text}'; give more of the id, or its name")).into())
             }
             (None, _) => {
-                Err(Usage(format!("no flow run among the latest 200 is meant by '{text}'; `worker ps --all` lists them")).into())
+                Err(Missing(format!("no flow run among the latest 200 is meant by '{text}'; `worker ps --all` lists them")).into())
             }
         }
     }

@@ -306,7 +306,10 @@ impl Beginning {
         let setup = tokio::select! {
             setup = self.prepare(api, out) => setup?,
             // Nothing has begun that could be ended with care.
-            _ = stages_rx.recv() => return Ok(Farewell::Done),
+            _ = stages_rx.recv() => {
+                tracing::info!("stopped before the work pool was reached");
+                return Ok(Farewell::Done);
+            }
         };
         let name = setup.state_dir.worker.clone();
         let farewell = Box::pin(worker::run(setup, stages_rx)).await?;
@@ -314,7 +317,7 @@ impl Beginning {
             Farewell::Done => tracing::info!("Worker '{name}' stopped!"),
             Farewell::Left(count) => {
                 tracing::info!(
-                    "Worker '{name}' stopped! {count} flow run(s) are left to its next start."
+                    "Worker '{name}' stopped! Flow runs left to its next start: {count}."
                 );
             }
         }

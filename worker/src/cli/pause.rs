@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     args::PauseArgs,
-    context::{Context, Usage},
+    context::{Context, Missing},
     out::Out,
 };
 use crate::{
@@ -48,7 +48,7 @@ fn find(context: &Context, args: &PauseArgs) -> anyhow::Result<Vec<Known>> {
             && name.as_ref().is_none_or(|name| *name == one.worker)
     });
     if known.is_empty() {
-        return Err(Usage(format!(
+        return Err(Missing(format!(
             "no such worker was ever started with its state in {}; give the --state-dir of the one you mean",
             settings.state_dir.display()
         ))

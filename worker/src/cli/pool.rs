@@ -1,6 +1,7 @@
 //! `worker pool`: work pools.
 
 use std::{
+    io::IsTerminal as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -68,11 +69,7 @@ pub(crate) async fn pool(
         }
         PoolCommand::Pause { name } => pause(&api, out, &name, true).await?,
         PoolCommand::Resume { name } => pause(&api, out, &name, false).await?,
-        PoolCommand::Rm { name } => {
-            let removed = api.client.delete_work_pool(&name).await;
-            removed.map_err(|error| unknown(error, &name))?;
-            out.say(&format!("Work pool '{name}' is removed."));
-        }
+        PoolCommand::Rm { name, yes } => remove(&api, out, &name, yes).await?,
         PoolCommand::Template { name, kind } => {
             let template = match name {
                 Some(name) => read(&api, &name).await?.base_job_template,
@@ -162,6 +159,35 @@ async fn change(
     Ok(())
 }
 
+/// Removes a pool that a person means to be removed: they say so beforehand, or are asked.
+async fn remove(api: &Api, out: Out, name: &str, sure: bool) -> anyhow::Result<()> {
+    if !sure {
+        if out.json || !std::io::stdin().is_terminal() {
+            return Err(Usage(format!(
+                "work pool '{name}' is not removed, as there is no terminal to ask at; give --yes if you are sure"
+            ))
+            .into());
+        }
+        // Nobody is asked about what there is not.
+        drop(read(api, name).await?);
+        let prompt = format!(
+            "Remove work pool '{name}' with its queues? Flow runs that wait in it are not run"
+        );
+        let answer = dialoguer::Confirm::new()
+            .with_prompt(prompt)
+            .default(false)
+            .interact();
+        anyhow::ensure!(
+            answer.context("no answer")?,
+            "work pool '{name}' is not removed"
+        );
+    }
+    let removed = api.client.delete_work_pool(name).await;
+    removed.map_err(|error| unknown(error, name))?;
+    out.say(&format!("Work pool '{name}' is removed."));
+    Ok(())
+}
+
 async fn read(api: &Api, name: &str) -> anyhow::Result<WorkPool> {
     let read = api.client.read_work_pool(name).await;
     read.map_err(|error| unknown(error, name))
@@ -174,7 +200,7 @@ fn unknown(error: ApiError, name: &str) -> anyhow::Error {
 
 fn taken(error: ApiError, name: &str) -> anyhow::Error {
     if error.is_conflict() {
-        Usage(format!("a work pool named '{name}' exists already")).into()
+        anyhow::anyhow!("a work pool named '{name}' exists already")
     } else {
         error.into()
     }

@@ -71,7 +71,7 @@ fn configuration(keys: &[KeyReference]) -> String {
 
 fn command_line(command: &Command) -> String {
     let mut page = format!(
-        "{MADE}\n# The command line\n\nExit codes: 0 done, 1 the run or check failed, 2 wrong usage, 78 wrong configuration.\n"
+        "{MADE}\n# The command line\n\nExit codes: 0 done; 1 the run or check failed, or what was named is not there; 2 wrong usage; 78 wrong configuration.\n"
     );
     describe(&mut page, command, &[]);
     let every = command.get_arguments().filter(|arg| arg.is_global_set());

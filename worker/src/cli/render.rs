@@ -13,7 +13,7 @@ use worker_drivers::{Driver, Environment, Owner, RunKey};
 
 use super::{
     args::RenderArgs,
-    context::{Api, Context, Misconfigured, Usage},
+    context::{Api, Context, Misconfigured},
     out::Out,
     pull,
     run::{find_deployment, key_values},
@@ -26,6 +26,9 @@ use crate::{
 
 /// The name of the flow run that never is.
 const NAME: &str = "rendered";
+
+/// What is shown of a process' `PATH`, unless the job has one of its own: it is not that of whoever asks.
+const INHERITED: &str = "(inherited from the worker)";
 
 pub(crate) async fn render(
     mut context: Context,
@@ -128,7 +131,7 @@ async fn sources(
 ) -> anyhow::Result<Sources> {
     let deployment = find_deployment(api, deployment).await?;
     let Some(pool) = &deployment.work_pool_name else {
-        return Err(Usage(format!("deployment '{}' has no work pool", deployment.name)).into());
+        anyhow::bail!("deployment '{}' has no work pool", deployment.name);
     };
     let pool = api.client.read_work_pool(pool).await?;
     let flow = api.client.read_flow(deployment.flow_id).await?;
@@ -152,7 +155,7 @@ async fn sources(
 async fn driver(context: &Context, kind: DriverKind) -> anyhow::Result<Arc<dyn Driver>> {
     let jobs = std::env::temp_dir().join(format!("worker-render-{}", std::process::id()));
     let environment = match kind {
-        DriverKind::Process => Environment::default(),
+        DriverKind::Process => Environment([("PATH".to_owned(), INHERITED.to_owned())].into()),
         DriverKind::Docker | DriverKind::Kubernetes => start::own_environment(),
     };
     let made = start::driver(kind, &context.settings, jobs.clone(), environment).await;

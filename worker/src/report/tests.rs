@@ -188,3 +188,47 @@ fn a_container_is_spoken_of_in_the_words_of_its_reference() {
         "{killed}"
     );
 }
+
+#[test]
+fn a_python_without_prefect_is_told_of_with_what_to_do() {
+    let said = |kind, last: &str| {
+        let end = End::Job {
+            outcome: Outcome::Exited {
+                code: 1,
+                reported: false,
+            },
+            tail: vec![last.to_owned(), String::new()],
+            stopped: Stopped::No,
+        };
+        proposed(super::verdict(
+            kind,
+            Reporter::Engine,
+            &end,
+            &flow_run("PENDING"),
+        ))
+        .1
+    };
+    for last in [
+        "ModuleNotFoundError: No module named 'prefect'",
+        "/usr/bin/python3: Error while finding module specification for 'prefect.engine' (ModuleNotFoundError: No module named 'prefect')",
+        "/usr/bin/python3: No module named prefect",
+    ] {
+        let process = said(DriverKind::Process, last);
+        assert!(
+            process.contains(last) && process.contains("or give --python;"),
+            "{process}"
+        );
+        let container = said(DriverKind::Docker, last);
+        assert!(
+            container.contains("give the job variable image one that has it"),
+            "{container}"
+        );
+    }
+    for last in [
+        "ModuleNotFoundError: No module named 'prefect_aws'",
+        "ModuleNotFoundError: No module named 'pandas'",
+    ] {
+        let other = said(DriverKind::Process, last);
+        assert!(other.ends_with(last), "{other}");
+    }
+}

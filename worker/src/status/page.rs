@@ -155,9 +155,9 @@ fn held(lines: &Lines, now: Timestamp) -> Markup {
                     @for (id, held) in lines.held.iter().take(SHOWN) {
                         tr {
                             td { (held.name) @if held.attempt > 1 { " (attempt " (held.attempt) ")" } br; code.quiet { (id) } }
-                            td { (held.phase) @if let Some(reason) = &held.reason { ": " (reason) } }
-                            td { (ago(held.claimed, now)) }
-                            td { code { (held.infrastructure.as_deref().unwrap_or("")) } }
+                            td data-label="Phase" { (held.phase) @if let Some(reason) = &held.reason { ": " (reason) } }
+                            td data-label="Claimed" { (ago(held.claimed, now)) }
+                            td data-label="Where" { @if let Some(infrastructure) = &held.infrastructure { code { (infrastructure) } } }
                         }
                     }
                 }
@@ -177,8 +177,8 @@ fn ended(lines: &Lines, now: Timestamp) -> Markup {
                     @for ended in &lines.ended {
                         tr {
                             td { (ended.name) br; code.quiet { (ended.id) } }
-                            td { (ended.how) }
-                            td { (ago(ended.at, now)) }
+                            td data-label="How" { (ended.how) }
+                            td data-label="When" { (ago(ended.at, now)) }
                         }
                     }
                 }

@@ -41,5 +41,5 @@ fn progress_is_the_sum_of_the_layers() {
     layers.take(step("b", "Downloading", 4));
     layers.take(step("c", "Downloading", 2));
     layers.take(step("c", "Download complete", 0));
-    assert_eq!(layers.to_string(), "14 of 20 MiB, 1 layer(s) complete");
+    assert_eq!(layers.to_string(), "14 of 20 MiB, layers complete: 1");
 }

@@ -1,10 +1,11 @@
 use std::{
+    fs,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
-use super::{JobGroup, locate};
+use super::{JobGroup, locate, remove};
 
 const UNIFIED: &str =
     "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
@@ -58,4 +59,94 @@ fn a_job_whose_shim_cannot_go_back_is_ended() {
     assert!(spawned.is_err(), "{spawned:?}");
     let read = reads.read_to_end(&mut Vec::new());
     assert_eq!(read.expect("its end is told"), 0);
+}
+
+#[test]
+fn groups_that_a_job_made_within_its_own_go_with_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let group = directory.path().join("job");
+    fs::create_dir_all(group.join("inner/deep")).expect("groups of the job");
+    fs::create_dir(group.join("other")).expect("another");
+    remove(&group).expect("it is removed");
+    assert!(!group.exists());
+    remove(&group).expect("gone is success");
+}
+
+/// A job's group within a unit's within a slice's, as directories: which of their limits is which, and how often each was reached.
+struct Tree {
+    directory: tempfile::TempDir,
+    job: JobGroup,
+}
+
+impl Tree {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("slice/unit/job");
+        fs::create_dir_all(directory.path().join("slice/unit")).expect("groups");
+        let home = PathBuf::new();
+        let tree = Self {
+            directory,
+            job: JobGroup { path, home },
+        };
+        tree.account("slice", "4096");
+        tree.account("slice/unit", "2048");
+        tree
+    }
+
+    /// Makes the group of the job, which is not there before it starts.
+    fn start_job(&self) {
+        fs::create_dir(&self.job.path).expect("a group");
+        self.account("slice/unit/job", "max");
+    }
+
+    fn account(&self, group: &str, limit: &str) {
+        self.write(group, "cgroup.type", "domain\n");
+        self.write(group, "memory.max", &format!("{limit}\n"));
+        self.reached(group, 0);
+    }
+
+    fn write(&self, group: &str, file: &str, text: &str) {
+        let path = self.directory.path().join(group).join(file);
+        fs::write(path, text).expect("a file of the group");
+    }
+
+    fn reached(&self, group: &str, times: u64) {
+        let events = format!("low 0\nhigh 0\nmax 7\noom {times}\noom_kill 9\noom_group_kill 0\n");
+        self.write(group, "memory.events.local", &events);
+    }
+}
+
+#[test]
+fn the_limit_that_ended_a_job_may_be_one_around_it() {
+    let tree = Tree::new();
+    let before = tree.job.limits_reached();
+    tree.start_job();
+    tree.reached("slice/unit", 1);
+    assert_eq!(tree.job.memory_limit(&before), Some(2048));
+    tree.write("slice/unit/job", "memory.max", "1024\n");
+    tree.reached("slice/unit/job", 1);
+    assert_eq!(tree.job.memory_limit(&before), Some(1024));
+}
+
+#[test]
+fn a_limit_that_was_reached_before_the_job_did_not_end_it() {
+    let tree = Tree::new();
+    tree.reached("slice/unit", 3);
+    let before = tree.job.limits_reached();
+    tree.start_job();
+    assert_eq!(tree.job.memory_limit(&before), None, "it was the machine");
+    tree.reached("slice", 1);
+    assert_eq!(tree.job.memory_limit(&before), Some(4096));
+}
+
+#[test]
+fn a_group_without_accounting_does_not_hide_the_limits_around_it() {
+    let tree = Tree::new();
+    let before = tree.job.limits_reached();
+    tree.start_job();
+    for file in ["memory.max", "memory.events.local"] {
+        fs::remove_file(tree.job.path.join(file)).expect("its accounting is off");
+    }
+    tree.reached("slice/unit", 1);
+    assert_eq!(tree.job.memory_limit(&before), Some(2048));
 }

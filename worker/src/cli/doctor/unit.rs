@@ -19,8 +19,9 @@ use super::super::{args, context, credentials};
 const WHAT: &str = "unit";
 
 /// What systemd is asked for.
-const PROPERTIES: [&str; 23] = [
+const PROPERTIES: [&str; 24] = [
     "ActiveState",
+    "ControlGroup",
     "Delegate",
     "Environment",
     "EnvironmentFiles",
@@ -58,6 +59,8 @@ pub(super) struct Unit {
     properties: BTreeMap<String, String>,
     /// What systemd gives to every unit.
     inherited: BTreeMap<String, String>,
+    /// Which controllers the groups within its own have. None: it has no group of version 2.
+    controllers: Option<String>,
 }
 
 /// Asks systemd for a unit. A name without an ending is that of a service.
@@ -68,10 +71,11 @@ pub(super) fn read(name: &str) -> Result<Unit, String> {
     let properties = PROPERTIES.join(",");
     let shown = ask(&["show", "--no-pager", "--property", &properties, "--", name])?;
     let inherited = ask(&["show-environment"])?;
-    Ok(Unit {
-        inherited: inherited.lines().filter_map(assignment).collect(),
-        ..Unit::parse(name, &shown)
-    })
+    let mut unit = Unit::parse(name, &shown);
+    unit.inherited = inherited.lines().filter_map(assignment).collect();
+    let group = format!("/sys/fs/cgroup{}", unit.get("ControlGroup"));
+    unit.controllers = fs::read_to_string(group + "/cgroup.subtree_control").ok();
+    Ok(unit)
 }
 
 fn ask(arguments: &[&str]) -> Result<String, String> {
@@ -104,6 +108,7 @@ impl Unit {
             name: name.to_owned(),
             properties,
             inherited: BTreeMap::new(),
+            controllers: None,
         }
     }
 
@@ -311,7 +316,13 @@ impl Unit {
             ));
         }
         findings.push(if self.get("Delegate") == "yes" {
-            Finding::ok(WHAT, "jobs get cgroups of their own (Delegate=yes)")
+            Finding::ok(
+                WHAT,
+                format!(
+                    "jobs get cgroups of their own (Delegate=yes){}",
+                    self.accounting()
+                ),
+            )
         } else {
             Finding::warning(
                 WHAT,
@@ -319,6 +330,20 @@ impl Unit {
             )
         });
         findings
+    }
+
+    /// What the kernel counts in the groups of jobs. Nothing is said of a unit that does not run: accounting is off meanwhile.
+    fn accounting(&self) -> &'static str {
+        match &self.controllers {
+            Some(names) if self.get("ActiveState") == "active" => {
+                if names.split_whitespace().any(|name| name == "memory") {
+                    ", with their memory accounted"
+                } else {
+                    "; their memory is not accounted here, so a job that is ended for lack of it is told as killed"
+                }
+            }
+            _ => "",
+        }
     }
 
     fn for_docker(&self) -> Vec<Finding> {

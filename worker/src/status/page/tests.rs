@@ -87,6 +87,32 @@ fn the_page_says_what_runs_what_ended_and_why_nothing_is_taken() {
 }
 
 #[test]
+fn each_value_beside_a_name_has_its_label_where_there_is_no_room_for_a_head() {
+    let mut shown_here = sight();
+    for held in shown_here.lines.held.values_mut() {
+        held.infrastructure = Some("4711".to_owned());
+    }
+    let page = shown(shown_here);
+    for cell in [
+        "<td data-label=\"Phase\">pending",
+        "<td data-label=\"Claimed\"><time",
+        "<td data-label=\"Where\"><code>4711",
+        "<td data-label=\"How\">exit code 3",
+        "<td data-label=\"When\"><time",
+    ] {
+        assert!(page.contains(cell), "{cell} is not in {page}");
+    }
+    let without_label = page.matches("<td>").count();
+    assert_eq!(without_label, 2, "the name of each row: {page}");
+    assert!(page.contains("content: attr(data-label)"), "{page}");
+    let nowhere = shown(sight());
+    assert!(
+        nowhere.contains("<td data-label=\"Where\"></td>"),
+        "{nowhere}"
+    );
+}
+
+#[test]
 fn a_name_that_people_chose_is_no_markup() {
     let page = shown(sight());
     assert!(!page.contains("<script>alert"), "{page}");

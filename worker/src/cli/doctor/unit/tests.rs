@@ -19,7 +19,7 @@ Restart=always
 RestartPreventExitStatus=2 78
 Result=success
 SendSIGKILL=yes
-StatusText=0 flow run(s) held
+StatusText=flow runs held: 0, of them starting: 0
 Type=notify
 WatchdogUSec=1min
 ";
@@ -77,6 +77,26 @@ fn a_unit_that_would_take_its_jobs_with_it_is_a_problem() {
         said.contains(&(Verdict::Warning, "PrivateTmp=yes".to_owned())),
         "{said:?}"
     );
+}
+
+#[test]
+fn whether_the_memory_of_jobs_is_accounted_is_told_while_the_unit_runs() {
+    let said = |controllers: Option<&str>, state: &str| {
+        let changes = [("ActiveState=active", state), FOR_PROCESSES[3]];
+        let mut unit = unit(&changes);
+        unit.controllers = controllers.map(str::to_owned);
+        let findings = unit.judge(&[DriverKind::Process]).into_iter();
+        findings
+            .map(|finding| finding.detail)
+            .find(|detail| detail.contains("Delegate=yes"))
+            .expect("a word on groups")
+    };
+    let active = "ActiveState=active";
+    assert!(said(Some("cpu memory\n"), active).ends_with("with their memory accounted"));
+    assert!(said(Some("pids\n"), active).contains("is not accounted here"));
+    for silent in [said(None, active), said(Some("\n"), "ActiveState=inactive")] {
+        assert!(silent.ends_with("(Delegate=yes)"), "{silent}");
+    }
 }
 
 #[test]
