@@ -20,7 +20,7 @@ pub(crate) fn init(logging: &LoggingSettings, several: bool) -> Loudness {
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let registry = tracing_subscriber::registry()
         .with(filter)
-        .with(filter_fn(tells_no_secret));
+        .with(filter_fn(|line| tells_no_secret(line) && tells_news(line)));
     // A second initialisation only happens when commands call each other in a test; the first one stands.
     drop(if logging.json {
         // Of one pool, a line is in one span at most, that of its flow run.
@@ -62,6 +62,15 @@ fn tells_no_secret(line: &Metadata<'_>) -> bool {
         .iter()
         .any(|library| line.target().starts_with(library))
         || *line.level() <= Level::INFO
+}
+
+/// What the Kubernetes client warns of, the driver tells, with what it is about and what to do.
+fn tells_news(line: &Metadata<'_>) -> bool {
+    let repeats = ["kube_client", "kube_runtime"];
+    !repeats
+        .iter()
+        .any(|library| line.target().starts_with(library))
+        || *line.level() > Level::WARN
 }
 
 /// An error with all its causes, once, from the outermost in: for where it leaves the program.
