@@ -190,8 +190,8 @@ fn lacking(what: &str, need: Need, ways_out: &[&str]) -> Finding {
             Finding::warning(WHAT, format!("{what}, so {loss}; {grant}"))
         }
         Need::ForSecrets => {
-            let way_out = ways_out.join(", and ");
-            Finding::problem(WHAT, format!("{what}; {grant}, or {way_out}"))
+            let instead = ways_out.join(", and ");
+            Finding::problem(WHAT, format!("{what}; {grant}, or {instead}"))
         }
     }
 }

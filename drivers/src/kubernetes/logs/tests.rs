@@ -93,11 +93,11 @@ async fn a_pod_that_was_not_heard_of_yet_is_read_before_the_output_ends() {
     let api = Api::start(
         KubernetesSettings::default(),
         move |question| match question.what.as_str() {
-            FIRST_LOG => Some((200, line(2, "first"))),
-            SECOND_LOG => Some((200, line(10, "second"))),
+            FIRST_LOG => Answer::Of(200, line(2, "first")),
+            SECOND_LOG => Answer::Of(200, line(10, "second")),
             SECOND => ok(&pods[1]),
             what if what == format!("GET {PODS}") => listed(&pods),
-            _ => None,
+            _ => Answer::Never,
         },
     );
     let api = api.await;
@@ -110,7 +110,11 @@ async fn a_pod_that_was_not_heard_of_yet_is_read_before_the_output_ends() {
 #[tokio::test]
 async fn the_cluster_is_not_asked_about_pods_of_a_job_that_has_but_one() {
     let api = Api::start(KubernetesSettings::default(), |question| {
-        (question.what == FIRST_LOG).then(|| (200, line(2, "first")))
+        if question.what == FIRST_LOG {
+            Answer::Of(200, line(2, "first"))
+        } else {
+            Answer::Never
+        }
     });
     let api = api.await;
     let job = seen(&job(0, &json!({})));
@@ -138,11 +142,11 @@ async fn a_pod_that_is_out_of_sight_is_not_gone() {
                     let view = sight.get().expect("it is set before anybody asks");
                     let pod = pod_seen(&running);
                     lock(view).store.pod_gone(&pod.job, &pod.uid, pod.key);
-                    Some((200, line(2, "first")))
+                    Answer::Of(200, line(2, "first"))
                 }
                 FIRST_LOG => {
                     sees(&ended);
-                    Some((200, line(2, "first") + &line(3, "second")))
+                    Answer::Of(200, line(2, "first") + &line(3, "second"))
                 }
                 FIRST => {
                     sees(&running);
@@ -152,7 +156,7 @@ async fn a_pod_that_is_out_of_sight_is_not_gone() {
                     sees(&running);
                     listed(std::slice::from_ref(&running))
                 }
-                _ => None,
+                _ => Answer::Never,
             }
         }
     };

@@ -56,7 +56,11 @@ async fn what_the_cluster_says_is_overdue_is_deleted() {
 #[tokio::test]
 async fn while_the_cluster_is_asked_a_job_ends_by_itself() {
     let api = Api::start(KubernetesSettings::default(), |question| {
-        (question.what != GET).then(|| answer(question)).flatten()
+        if question.what == GET {
+            Answer::Never
+        } else {
+            answer(question)
+        }
     });
     let api = api.await;
     let job = overdue();
@@ -91,7 +95,11 @@ async fn a_stop_goes_before_the_question_whether_to_give_up() {
     let api = Api::start(KubernetesSettings::default(), |question| {
         // The first is the question, and is never answered.
         let is_first = question.what == GET && question.count == 1;
-        (!is_first).then(|| answer(question)).flatten()
+        if is_first {
+            Answer::Never
+        } else {
+            answer(question)
+        }
     });
     let api = api.await;
     let job = overdue();
@@ -101,7 +109,7 @@ async fn a_stop_goes_before_the_question_whether_to_give_up() {
     api.wait_until_asked(GET).await;
     let request = StopRequest {
         intent: Intent::Cancel,
-        grace: Duration::from_secs(60),
+        grace: Duration::from_mins(1),
     };
     let shared = Arc::clone(&api.driver.shared);
     stop::stop(&shared, &handle, request)
@@ -118,7 +126,7 @@ async fn a_stop_that_the_cluster_has_not_heard_takes_no_other_away() {
         // The second stop is not heard at first.
         let is_lost = question.what == DELETE && question.count == 2;
         if is_lost {
-            Some((500, "{}".to_owned()))
+            Answer::Of(500, "{}".to_owned())
         } else {
             answer(question)
         }

@@ -37,8 +37,11 @@ pub(in crate::kubernetes) struct Question {
     pub(in crate::kubernetes) body: Value,
 }
 
-/// A status and a body. None: there never is one.
-pub(in crate::kubernetes) type Answer = Option<(u16, String)>;
+pub(in crate::kubernetes) enum Answer {
+    /// A status and a body.
+    Of(u16, String),
+    Never,
+}
 
 // === impl Api ===
 
@@ -135,11 +138,11 @@ fn serve(
     });
     let body = serde_json::from_slice(&body).unwrap_or_default();
     let answered = if what == "GET /version" {
-        Some((200, version()))
+        Answer::Of(200, version())
     } else {
         answer(&Question { what, count, body })
     };
-    let Some((status, text)) = answered else {
+    let Answer::Of(status, text) = answered else {
         // Until whoever asks has had enough.
         reader.read_line(&mut line).ok();
         return None;
@@ -211,7 +214,7 @@ pub(in crate::kubernetes) fn ended_pod(name: &str, second: u32, code: i32) -> Va
 }
 
 pub(in crate::kubernetes) fn ok(answer: &Value) -> Answer {
-    Some((200, answer.to_string()))
+    Answer::Of(200, answer.to_string())
 }
 
 pub(in crate::kubernetes) fn listed(items: &[Value]) -> Answer {
@@ -224,7 +227,7 @@ pub(in crate::kubernetes) fn missing() -> Answer {
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "reason": "NotFound", "message": "not found", "code": 404,
     });
-    Some((404, status.to_string()))
+    Answer::Of(404, status.to_string())
 }
 
 pub(in crate::kubernetes) fn seen(job: &Value) -> JobSeen {
