@@ -358,7 +358,7 @@ impl Shared {
 
     /// Why we end a job, if we do.
     fn ended_by_us(&self, key: RunKey) -> Option<state::EndedByUs> {
-        lock(&self.stops).get(&key).map(|it| it.why.clone())
+        lock(&self.stops).get(&key)?.why().cloned()
     }
 
     /// Says once that a permission is missing without which we get by.

@@ -46,15 +46,16 @@ fn jobs_are_where_their_blocks_say() {
         let (ended, message) = stage.wait_for_end_within(BOUND, &runs[1], &worker);
         assert_eq!(ended, "Crashed", "{message}");
     }
+    let all = || here.iter().chain(&there);
+    let is_tidy = || all().all(|run| stage.jobs(run).is_empty());
+    let is_tidy = wait::holds(BOUND, is_tidy);
+    let left: Vec<_> = all().flat_map(|run| stage.jobs(run)).collect();
+    assert!(is_tidy, "{left:?}; {}", worker.stderr());
     for way in [&stage.way, &stage.other_way] {
-        let is_tidy = || {
-            way.counts()
-                .get("delete jobs")
-                .is_some_and(|count| *count >= 1)
-        };
+        let deleted = way.counts().get("delete jobs").copied();
         assert!(
-            wait::holds(BOUND, is_tidy),
-            "each way has its own: {:?}",
+            deleted >= Some(2),
+            "the Jobs of each way were deleted over it: {:?}",
             way.counts()
         );
     }

@@ -49,11 +49,14 @@ fn wait_until_told(stage: &Stage, run: &str, expected: &[(&str, &str)]) {
 #[test]
 fn pods_are_told_of_once_whoever_watches_them() {
     let stage = Stage::set();
+    let program = stage.worker();
+    let worker = program.start(&["--pool", POOL, "--name", "one"]);
+    // A list has pods as they are by then; who watches before they are made hears of each step.
+    let is_watching = || stage.way.open_requests("watch pods") > 0;
+    assert!(wait::holds(BOUND, is_watching), "{}", worker.stderr());
     let lasting = stage.run("start", &json!({}));
     let failing = stage.run("start exit:3", &json!({}));
     let unplaced = stage.run("unschedulable", &json!({}));
-    let program = stage.worker();
-    let worker = program.start(&["--pool", POOL, "--name", "one"]);
     stage.wait_for_end_within(BOUND, &failing, &worker);
     stage.wait_until_runs(&lasting, &worker);
     let begun = [("pending", ""), ("running", "")];

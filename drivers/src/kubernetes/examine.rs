@@ -6,8 +6,12 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use kube::{Api, Client, api::PostParams};
+use serde_json::Value;
 
-use super::{Shared, error, secret::Keep};
+use super::{
+    Shared, error,
+    secret::{Credentials, Keep},
+};
 use crate::examination::{Examination, Finding};
 
 /// What is looked at, in findings.
@@ -50,7 +54,7 @@ const NEEDED: [(&str, &str, &[&str], Need); 8] = [
         "",
         "secrets",
         &["create", "get", "list", "update"],
-        Need::ForCredentials,
+        Need::ForSecrets,
     ),
     (
         "",
@@ -67,9 +71,9 @@ enum Need {
     Always,
     /// Jobs run, but.
     For(&'static str),
-    /// No job without it, unless credentials come from elsewhere.
-    ForCredentials,
-    /// Where credentials are kept in secrets, but.
+    /// No job without it where something of jobs is kept in secrets.
+    ForSecrets,
+    /// The same, but jobs run.
     ForTidiness(&'static str),
 }
 
@@ -94,9 +98,9 @@ pub(super) async fn examine(shared: &Shared, examination: Examination<'_>) -> Ve
         namespaces = shared.options.namespaces.iter().cloned().collect();
         namespaces.insert(namespace.to_owned());
     }
-    let secrets = shared.options.settings.credentials.rest != Keep::Nowhere;
+    let ways_out = ways_out(&shared.options.settings.credentials, examination.template);
     for namespace in namespaces {
-        findings.extend(rights(&cluster.control, &namespace, secrets).await);
+        findings.extend(rights(&cluster.control, &namespace, &ways_out).await);
     }
     if let Some(image) = examination.image {
         let detail = format!("{image} is pulled by nodes, which nobody can ask beforehand");
@@ -105,11 +109,49 @@ pub(super) async fn examine(shared: &Shared, examination: Examination<'_>) -> Ve
     findings
 }
 
+/// What would have to be so that jobs whose runs say nothing else need no secret. None: they need none.
+fn ways_out(credentials: &Credentials, template: &Value) -> Vec<&'static str> {
+    let mut ways_out = Vec::new();
+    if credentials.rest != Keep::Nowhere {
+        ways_out
+            .push("set kubernetes.pass_credentials = false and give jobs their own credentials");
+    }
+    if credentials.whole_environment {
+        ways_out.push("unset PREFECT_INTEGRATIONS_KUBERNETES_WORKER_STORE_ENV_AS_SECRET");
+    }
+    if logs_in(template) {
+        ways_out.push(
+            "have nodes log in at the registry by themselves and take registry_credentials out of the pool's base job template",
+        );
+    }
+    ways_out
+}
+
+/// Whether a pool gives its jobs a login for a registry.
+fn logs_in(template: &Value) -> bool {
+    let login = match template.pointer("/job_configuration/registry_credentials") {
+        Some(Value::String(text)) => match variable(text) {
+            Some(name) => template.pointer(&format!("/variables/properties/{name}/default")),
+            // A block, for example.
+            None => return true,
+        },
+        login => login,
+    };
+    login.is_some_and(|login| !login.is_null())
+}
+
+/// The job variable for which alone this text has a place.
+fn variable(text: &str) -> Option<&str> {
+    let name = text.trim().strip_prefix("{{")?.strip_suffix("}}")?.trim();
+    let fits = |one: char| one.is_alphanumeric() || "_-".contains(one);
+    name.chars().all(fits).then_some(name)
+}
+
 /// What this worker may not do in a namespace, or one finding that it may do everything.
-async fn rights(client: &Client, namespace: &str, secrets: bool) -> Vec<Finding> {
+async fn rights(client: &Client, namespace: &str, ways_out: &[&str]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (group, resource, verbs, need) in NEEDED {
-        if matches!(need, Need::ForCredentials | Need::ForTidiness(_)) && !secrets {
+        if matches!(need, Need::ForSecrets | Need::ForTidiness(_)) && ways_out.is_empty() {
             continue;
         }
         let mut missing = Vec::new();
@@ -126,7 +168,11 @@ async fn rights(client: &Client, namespace: &str, secrets: bool) -> Vec<Finding>
             }
         }
         if !missing.is_empty() {
-            findings.push(lacking(namespace, resource, &missing.join(", "), need));
+            let what = format!(
+                "namespace '{namespace}': this worker may not {} {resource}",
+                missing.join(", ")
+            );
+            findings.push(lacking(&what, need, ways_out));
         }
     }
     if findings.is_empty() {
@@ -136,20 +182,17 @@ async fn rights(client: &Client, namespace: &str, secrets: bool) -> Vec<Finding>
     findings
 }
 
-fn lacking(namespace: &str, resource: &str, verbs: &str, need: Need) -> Finding {
-    let what = format!("namespace '{namespace}': this worker may not {verbs} {resource}");
+fn lacking(what: &str, need: Need, ways_out: &[&str]) -> Finding {
     let grant = "the Role of deploy/helm/worker grants it";
     match need {
         Need::Always => Finding::problem(WHAT, format!("{what}; {grant}")),
         Need::For(loss) | Need::ForTidiness(loss) => {
             Finding::warning(WHAT, format!("{what}, so {loss}; {grant}"))
         }
-        Need::ForCredentials => Finding::problem(
-            WHAT,
-            format!(
-                "{what}; {grant}, or set kubernetes.pass_credentials = false and give jobs their own credentials"
-            ),
-        ),
+        Need::ForSecrets => {
+            let instead = ways_out.join(", and ");
+            Finding::problem(WHAT, format!("{what}; {grant}, or {instead}"))
+        }
     }
 }
 
@@ -180,3 +223,6 @@ async fn may(
     let answer = reviews.create(&PostParams::default(), &review).await?;
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,14 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::LogParams};
 use tokio::sync::{oneshot, watch as watch_channel};
 
-use super::{Shared, act::Place, error, lock, log_text::LogText, pod::PodSeen, view::Glance};
+use super::{
+    Shared,
+    act::{Place, ask},
+    error, lock,
+    log_text::LogText,
+    pod::PodSeen,
+    view::Glance,
+};
 use crate::{
     driver::{DriverError, LogStream},
     job::{Handle, LogCursor, LogLine, OutputStream},
@@ -185,8 +192,7 @@ impl Follower {
             self.reading = Some((pod, reader));
             return Ok(());
         }
-        let pods = self.place()?.pods_of(&self.shared, self.handle.key).await?;
-        let now = pods.iter().find(|one| one.uid == pod.uid);
+        let now = find_pod(&self.shared, &self.place()?, &pod).await?;
         if now.is_none_or(|now| now.code().is_some() || now.has_ended()) {
             self.text.close();
             self.read.insert(pod.uid);
@@ -213,29 +219,16 @@ impl Follower {
         let place = self.place()?;
         let key = self.handle.key;
         let glance = place.glance(&self.shared, key);
-        let is_hurried = self.tail.is_some();
-        if matches!(glance, Glance::Expected | Glance::Behind) && !is_hurried {
+        if matches!(glance, Glance::Expected | Glance::Behind) && self.tail.is_none() {
             return Ok(Next::Wait);
         }
-        let (seen, mut pods) = match glance {
-            Glance::Seen(job, pods) => (Some(*job), pods),
+        let (seen, pods) = match glance {
+            Glance::Seen(job, pods) if job.uid == place.uid => (Some(*job), pods),
             _ => (None, place.look_at_pods(&self.shared, key).await?),
         };
-        pods.sort_by_key(|pod| pod.made);
-        let last = pods.last().cloned();
-        if let Some(next) = pods.into_iter().find(|pod| !self.read.contains(&pod.uid)) {
-            let never = next.has_ended() && next.code().is_none();
-            if never {
-                self.read.insert(next.uid);
-                return Ok(Next::Wait);
-            }
-            // What we are about to end may have begun without the cluster knowing yet.
-            let may_have_begun = is_hurried && next.placed.is_some();
-            return Ok(if next.has_begun() || may_have_begun {
-                Next::Read(Box::new(next))
-            } else {
-                Next::Wait
-            });
+        let last = pods.iter().max_by_key(|pod| pod.made).cloned();
+        if let Some(next) = self.choose_among(pods) {
+            return Ok(next);
         }
         // Nothing follows a success.
         if last.as_ref().and_then(PodSeen::code) == Some(0) {
@@ -248,9 +241,32 @@ impl Follower {
         Ok(match (job, last) {
             (None, _) if self.read.is_empty() => Next::Gone,
             (None, _) => Next::End,
+            (Some(job), _) if job.has_ended() && job.tries_again => {
+                // Its end may have been heard of before its last pod was.
+                let pods = place.look_at_pods(&self.shared, key).await?;
+                self.choose_among(pods).unwrap_or(Next::End)
+            }
             (Some(job), _) if job.has_ended() => Next::End,
             (Some(job), Some(_)) if !job.tries_again => Next::End,
             _ => Next::Wait,
+        })
+    }
+
+    /// What to do about the first of these pods that was not read. None: they all were.
+    fn choose_among(&mut self, pods: Vec<PodSeen>) -> Option<Next> {
+        let unread = pods.into_iter().filter(|pod| !self.read.contains(&pod.uid));
+        let next = unread.min_by_key(|pod| pod.made)?;
+        let never = next.has_ended() && next.code().is_none();
+        if never {
+            self.read.insert(next.uid);
+            return Some(Next::Wait);
+        }
+        // What we are about to end may have begun without the cluster knowing yet.
+        let may_have_begun = self.tail.is_some() && next.placed.is_some();
+        Some(if next.has_begun() || may_have_begun {
+            Next::Read(Box::new(next))
+        } else {
+            Next::Wait
         })
     }
 
@@ -345,3 +361,24 @@ impl Follower {
         })
     }
 }
+
+// === functions ===
+
+/// A pod as it was seen last. One that is out of sight need not be gone: the cluster says.
+async fn find_pod(
+    shared: &Shared,
+    place: &Place,
+    pod: &PodSeen,
+) -> Result<Option<PodSeen>, DriverError> {
+    let pods = place.pods_of(shared, pod.key).await?;
+    let seen = pods.into_iter().find(|one| one.uid == pod.uid);
+    if seen.is_some() {
+        return Ok(seen);
+    }
+    let found = ask(place.pods().get_opt(&pod.name)).await?;
+    let found = found.as_ref().and_then(PodSeen::of);
+    Ok(found.filter(|one| one.uid == pod.uid))
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! What a pod writes goes with it, so it is read along until the end.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Ready, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{task::AbortHandle, time::Instant};
@@ -35,12 +35,27 @@ const GIVEN_UP_GRACE: Duration = Duration::from_secs(30);
 /// How long to wait before the cluster is asked again to delete.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// A job that is being ended by us.
+/// A job that is being ended by us, or of which the cluster is being asked whether there is a reason to.
 #[derive(Debug)]
 pub(super) struct Stopping {
-    pub(super) why: EndedByUs,
-    forced_at: Instant,
+    /// None: the cluster has not answered yet. Until then whatever becomes of the job is its own doing, and who else wants it ended is not kept from it.
+    ending: Option<Ending>,
     task: Option<AbortHandle>,
+}
+
+#[derive(Debug)]
+struct Ending {
+    why: EndedByUs,
+    forced_at: Instant,
+}
+
+// === impl Stopping ===
+
+impl Stopping {
+    /// Why we end it, if we do.
+    pub(super) fn why(&self) -> Option<&EndedByUs> {
+        self.ending.as_ref().map(|ending| &ending.why)
+    }
 }
 
 impl Drop for Stopping {
@@ -84,23 +99,32 @@ pub(super) async fn stop(
     } else {
         grace_ends
     };
-    let known = lock(&shared.stops).get(&key).map(|known| known.forced_at);
+    let known = lock(&shared.stops)
+        .get(&key)
+        .and_then(|known| Some(known.ending.as_ref()?.forced_at));
     if known.is_some_and(|known| known <= forced_at) {
         return Ok(());
     }
+    let ending = |why| Some(Ending { why, forced_at });
     if pods.iter().any(|pod| pod.placed.is_some()) && known.is_none() {
         logs::keep(shared, handle, READING_BEGINS).await;
     }
     if sees_by_itself {
         let later = later(Arc::clone(shared), place, key, grace_ends);
-        remember(shared, key, why, forced_at, Some(later));
+        remember(shared, key, ending(why), Some(later));
         return Ok(());
     }
     // Known before it is sent: the end may be quicker than the answer.
-    remember(shared, key, why, forced_at, None::<std::future::Ready<()>>);
+    remember(shared, key, ending(why.clone()), None::<Ready<()>>);
     let deleted = act::delete(shared, &place, key, request.grace).await;
-    if deleted.is_err() && known.is_none() {
-        lock(&shared.stops).remove(&key);
+    if deleted.is_err() {
+        if known.is_none() {
+            lock(&shared.stops).remove(&key);
+        } else {
+            // It has taken the place of one that would have gone on.
+            let work = goes_on(Arc::clone(shared), place, key, request.grace);
+            remember(shared, key, ending(why), Some(work));
+        }
     }
     deleted
 }
@@ -115,28 +139,37 @@ pub(super) fn give_up(shared: &Arc<Shared>, place: Place, job: JobSeen) {
         let shared = Arc::clone(shared);
         async move {
             let Some(outcome) = find_overdue(&shared, &place, key).await else {
-                lock(&shared.stops).remove(&key);
+                end_question(&shared, key, None);
                 return;
             };
             let told = reasons::explain(&shared, &place, key, outcome).await;
-            tracing::warn!(%key, outcome = ?told, "giving up on a job");
-            if let Some(stopping) = lock(&shared.stops).get_mut(&key) {
-                stopping.why = EndedByUs::GivenUp(told);
+            if !end_question(&shared, key, Some(&told)) {
+                return;
             }
+            tracing::warn!(%key, outcome = ?told, "giving up on a job");
             logs::keep(&shared, &job.handle(&place.cluster.id), READING_BEGINS).await;
             insist(&shared, &place, key, GIVEN_UP_GRACE).await;
         }
     };
-    let why = EndedByUs::GivenUp(Outcome::Lost {
-        reason: "it took too long, so it was removed".to_owned(),
-    });
-    remember(
-        shared,
-        key,
-        why,
-        Instant::now() + GIVEN_UP_GRACE,
-        Some(work),
-    );
+    remember(shared, key, None, Some(work));
+}
+
+/// Takes in what the cluster has answered: what to tell of the job that is given up, or that there is no reason to. False: somebody else ends it now.
+fn end_question(shared: &Shared, key: RunKey, outcome: Option<&Outcome>) -> bool {
+    let mut stops = lock(&shared.stops);
+    let Some(stopping) = stops.get_mut(&key).filter(|it| it.ending.is_none()) else {
+        return false;
+    };
+    match outcome {
+        Some(outcome) => {
+            stopping.ending = Some(Ending {
+                why: EndedByUs::GivenUp(outcome.clone()),
+                forced_at: Instant::now() + GIVEN_UP_GRACE,
+            });
+        }
+        None => drop(stops.remove(&key)),
+    }
+    true
 }
 
 /// What giving up on a job makes of it. None: there is no reason to, any more.
@@ -162,25 +195,21 @@ async fn find_overdue(shared: &Shared, place: &Place, key: RunKey) -> Option<Out
 fn remember(
     shared: &Arc<Shared>,
     key: RunKey,
-    why: EndedByUs,
-    forced_at: Instant,
+    ending: Option<Ending>,
     work: Option<impl Future<Output = ()> + Send + 'static>,
 ) {
     let mut stops = lock(&shared.stops);
     let task = work.map(|work| shared.spawn(work));
-    stops.insert(
-        key,
-        Stopping {
-            why,
-            forced_at,
-            task,
-        },
-    );
+    stops.insert(key, Stopping { ending, task });
 }
 
 async fn later(shared: Arc<Shared>, place: Place, key: RunKey, at: Instant) {
     tokio::time::sleep_until(at).await;
     insist(&shared, &place, key, RUNNER_ENDS).await;
+}
+
+async fn goes_on(shared: Arc<Shared>, place: Place, key: RunKey, grace: Duration) {
+    insist(&shared, &place, key, grace).await;
 }
 
 /// Deletes until the cluster has heard it.
@@ -190,3 +219,6 @@ async fn insist(shared: &Shared, place: &Place, key: RunKey, grace: Duration) {
         tokio::time::sleep(AGAIN).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,5 @@
+pub(super) mod api;
+
 use std::collections::BTreeSet;
 
 use super::default_template;
