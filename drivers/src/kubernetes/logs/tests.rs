@@ -45,7 +45,7 @@ fn pod_seen(pod: &Value) -> PodSeen {
 /// What an event stream has seen: this Job and these pods of it.
 fn watched(api: &Api, job: &JobSeen, pods: &[Value]) -> Arc<Mutex<View>> {
     let view = api.driver.shared.views.open();
-    let home = api.driver.shared.home();
+    let home = api.driver.shared.clusters.home();
     let mut seen = lock(&view);
     seen.looks_at(vec![Watched {
         cluster: home.id.clone(),
@@ -62,7 +62,7 @@ fn watched(api: &Api, job: &JobSeen, pods: &[Value]) -> Arc<Mutex<View>> {
 }
 
 fn handle(api: &Api, job: &JobSeen) -> Handle {
-    job.handle(&api.driver.shared.home().id)
+    job.handle(&api.driver.shared.clusters.home().id)
 }
 
 /// All that a job has written, as whoever follows it is told.

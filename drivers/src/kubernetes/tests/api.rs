@@ -101,7 +101,7 @@ impl Api {
     }
 
     pub(in crate::kubernetes) fn place(&self, job: &JobSeen) -> Place {
-        Place::of_job(&self.driver.shared.home(), job)
+        Place::of_job(&self.driver.shared.clusters.home(), job)
     }
 }
 
