@@ -7,6 +7,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 use worker_tests::{program::Program, wait};
 
 use crate::{
@@ -214,6 +215,48 @@ fn a_paused_worker_claims_nothing_across_a_restart_until_it_is_resumed() {
     scene.wait_for(&waiting, "Completed", &worker);
     let again = program.run(&["resume"]).expect_code(0);
     assert!(again.stdout.contains("was not paused"), "{again}");
+}
+
+#[test]
+fn a_paused_worker_that_polls_once_ends_and_claims_nothing() {
+    let scene = Scene::set();
+    let program = scene.worker();
+    let arguments = ["--pool", POOL, "--run-once"];
+    drop(program.run(&arguments).expect_code(0));
+    drop(program.run(&["pause", "--pool", POOL]).expect_code(0));
+    let run = scene.run(&scene.deploy_command("true"));
+    for _ in 0..2 {
+        let ended = program.run(&arguments).expect_code(0);
+        let said = "ending without a poll (--run-once) reason=\"this worker is paused since";
+        assert!(ended.stderr.contains(said), "{ended}");
+    }
+    assert_eq!(scene.state(&run), "Scheduled");
+    drop(program.run(&["resume"]).expect_code(0));
+    drop(program.run(&arguments).expect_code(0));
+    assert_eq!(scene.state(&run), "Completed");
+}
+
+#[test]
+fn a_name_with_line_ends_in_it_forges_no_line_of_the_log() {
+    let scene = Scene::set();
+    let deployment = scene.deploy_command("true");
+    let path = format!("/deployments/{deployment}/create_flow_run");
+    let name = "x\n2026-01-01T00:00:00.000000Z ERROR forged\r\ny";
+    let made = scene.api().post(&path, &json!({ "name": name }));
+    let ended = scene.worker().run(&["--pool", POOL, "--run-once"]);
+    let ended = ended.expect_code(0);
+    assert_eq!(scene.state(&text(&made["id"])), "Completed", "{ended}");
+    let told = |line: &&str| line.contains("forged");
+    let lines: Vec<&str> = ended.stderr.lines().filter(told).collect();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("submitted to infrastructure")),
+        "{ended}"
+    );
+    for line in lines {
+        assert!(!line.starts_with("2026-01-01"), "{line}");
+    }
 }
 
 #[test]

@@ -215,6 +215,52 @@ fn a_pool_whose_directory_cannot_be_had_does_not_stop_the_others() {
 }
 
 #[test]
+fn a_process_without_a_directory_for_any_of_its_pools_names_each() {
+    let scene = Scene::set();
+    let state = scene.directory("state");
+    let program = scene
+        .worker()
+        .with("WORKER_STATE_DIR", state.display().to_string());
+    let pools = ["first", "second"].map(|pool| state.join("workers").join(pool));
+    std::fs::create_dir(state.join("workers")).expect("writable");
+    for pool in &pools {
+        std::fs::write(pool, "").expect("writable");
+    }
+    let arguments = ["--pool", "first", "--pool", "second"];
+    let ended = program.run(&arguments).expect_code(78);
+    for pool in &pools {
+        let said = format!("error: the state directory {}/", pool.display());
+        assert!(ended.stderr.contains(&said), "{ended}");
+    }
+}
+
+#[test]
+fn a_process_that_polls_once_ends_although_one_of_its_pools_is_away() {
+    let scene = Scene::set();
+    scene.create_pool("second", "process");
+    let state = scene.directory("state");
+    let program = scene
+        .worker()
+        .with("WORKER_STATE_DIR", state.display().to_string());
+    let arguments = ["--pool", "second", "--pool", POOL, "--run-once"];
+    drop(program.run(&arguments).expect_code(0));
+    // What is wrong with a journal may be the disk's passing trouble.
+    let workers = std::fs::read_dir(state.join("workers/second")).expect("readable");
+    for worker in workers {
+        let journal = worker.expect("readable").path().join("journal.db");
+        std::fs::remove_file(&journal).expect("there is a journal");
+        std::fs::create_dir(&journal).expect("writable");
+    }
+    let run = scene.run(&scene.deploy_command("true"));
+    let ended = program.run(&arguments).expect_code(1);
+    assert!(
+        ended.stderr.contains("a worker has failed pool=second"),
+        "{ended}"
+    );
+    assert_eq!(scene.state(&run), "Completed", "{ended}");
+}
+
+#[test]
 fn a_process_that_can_serve_none_of_its_pools_ends_with_the_reason() {
     let scene = Scene::without_pool();
     let finished = scene

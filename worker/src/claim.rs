@@ -275,13 +275,52 @@ pub(crate) async fn is_waiting(services: &Services, entry: &Entry) -> Result<boo
     Ok(is_claimed_by(&flow_run, entry))
 }
 
-/// The last claim of a flow run, or what followed from it.
-pub(crate) async fn last(
-    services: &Services,
-    id: FlowRunId,
-) -> Result<Option<TransitionId>, ApiError> {
+/// The last claim of a flow run, and what surrounds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Last {
+    /// Its transition, or that of what followed from it.
+    pub(crate) transition: Option<TransitionId>,
+    /// How often the flow run has begun to run since, as its `run_count` has it (3.8.8): a retry inside of a job counts, what resumes does not.
+    pub(crate) runs_since: u32,
+    /// Whether there was another claim since it had run last.
+    pub(crate) claimed_before: bool,
+}
+
+/// The last claim of a flow run.
+pub(crate) async fn last(services: &Services, id: FlowRunId) -> Result<Last, ApiError> {
     let states = services.client.list_flow_run_states(id).await?;
-    Ok(last_of(&states).and_then(|state| state.state_details.transition_id))
+    Ok(last_in(&states))
+}
+
+/// What a history says of its last claim. Pure.
+fn last_in(states: &[State]) -> Last {
+    let mut last = Last::default();
+    let (mut claims, mut resuming) = (0_u32, false);
+    let mut before = None;
+    for state in states {
+        match state.kind {
+            // What comes after another PENDING follows from the same claim, and nobody claims what runs.
+            StateType::Pending
+                if !matches!(before, Some(&(StateType::Pending | StateType::Running))) =>
+            {
+                claims += 1;
+                last = Last {
+                    transition: state.state_details.transition_id,
+                    runs_since: 0,
+                    claimed_before: claims > 1,
+                };
+            }
+            StateType::Running => {
+                claims = 0;
+                last.runs_since += u32::from(!resuming);
+                resuming = false;
+            }
+            StateType::Paused => resuming = true,
+            _ => {}
+        }
+        before = Some(&state.kind);
+    }
+    last
 }
 
 fn is_last_of(states: &[State], claim: TransitionId) -> bool {

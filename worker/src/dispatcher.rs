@@ -184,8 +184,9 @@ impl Dispatcher {
     pub(crate) fn is_done(&self) -> bool {
         match self.stage {
             Stage::Working => {
+                // A pause may last for days, and who comes next would begin beside who waits.
                 self.limits.run_once
-                    && self.polled
+                    && (self.polled || self.paused.is_some())
                     && self.lives.is_empty()
                     && self.backlog.is_empty()
             }
@@ -193,6 +194,12 @@ impl Dispatcher {
             Stage::LettingGo => self.lives.values().all(|life| life.started),
             Stage::Leaving => true,
         }
+    }
+
+    /// Why the one poll of this run was not made, where a pause is why.
+    pub(crate) fn unpolled_because(&self) -> Option<&str> {
+        let unpolled = self.limits.run_once && !self.polled;
+        self.paused.as_deref().filter(|_| unpolled)
     }
 
     pub(crate) fn load(&self) -> Load {

@@ -196,6 +196,10 @@ enum Write {
         flow_run: uuid::Uuid,
         found_tx: oneshot::Sender<Option<u32>>,
     },
+    LastAttempt {
+        flow_run: uuid::Uuid,
+        last_tx: oneshot::Sender<Option<u32>>,
+    },
     NextAttempt {
         flow_run: uuid::Uuid,
         at_least: u32,
@@ -286,6 +290,17 @@ impl Journal {
         let mark = Write::Mark { done_tx };
         self.writes_tx.send(mark).await.map_err(|_| JournalGone)?;
         done_rx.await.map_err(|_| JournalGone)
+    }
+
+    /// The number of the last attempt at a flow run that this journal has ever had. One that it had and has no entry for is over.
+    pub(crate) async fn last_attempt(
+        &self,
+        flow_run: uuid::Uuid,
+    ) -> Result<Option<u32>, JournalGone> {
+        let (last_tx, last_rx) = oneshot::channel();
+        let write = Write::LastAttempt { flow_run, last_tx };
+        self.writes_tx.send(write).await.map_err(|_| JournalGone)?;
+        last_rx.await.map_err(|_| JournalGone)
     }
 
     /// A number for a new attempt at a flow run that no earlier attempt of this worker had.
@@ -400,6 +415,9 @@ fn write_batch(
                 answers.push((found_tx, found.map(|entry| entry.key.attempt)));
             }
             Write::Mark { done_tx } => done.push(done_tx),
+            Write::LastAttempt { flow_run, last_tx } => {
+                answers.push((last_tx, last_attempt(&transaction, flow_run)?));
+            }
             Write::NextAttempt {
                 flow_run,
                 at_least,
@@ -434,23 +452,26 @@ fn put(connection: &Connection, entry: &Entry) -> rusqlite::Result<()> {
     Ok(())
 }
 
+fn last_attempt(connection: &Connection, flow_run: uuid::Uuid) -> rusqlite::Result<Option<u32>> {
+    connection
+        .prepare_cached("SELECT last FROM attempts WHERE flow_run = ?1")?
+        .query_row(params![flow_run.to_string()], |row| row.get(0))
+        .optional()
+}
+
 fn next_attempt(
     connection: &Connection,
     flow_run: uuid::Uuid,
     at_least: u32,
 ) -> rusqlite::Result<u32> {
-    let flow_run = flow_run.to_string();
-    let last: Option<u32> = connection
-        .prepare_cached("SELECT last FROM attempts WHERE flow_run = ?1")?
-        .query_row(params![flow_run], |row| row.get(0))
-        .optional()?;
+    let last = last_attempt(connection, flow_run)?;
     let next = last.map_or(at_least, |last| at_least.max(last + 1));
     connection
         .prepare_cached(
             "INSERT INTO attempts VALUES (?1, ?2, unixepoch() / 86400)
              ON CONFLICT DO UPDATE SET last = ?2, day = unixepoch() / 86400",
         )?
-        .execute(params![flow_run, next])?;
+        .execute(params![flow_run.to_string(), next])?;
     Ok(next)
 }
 

@@ -466,6 +466,3 @@ impl Parts {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -15,13 +15,14 @@ use worker_api::{
     ApiError,
     types::{Deployment, FlowRun, FlowRunId, StateType, TransitionId},
 };
-use worker_drivers::{Owned, Phase, RunKey};
+use worker_drivers::{Handle, Owned, Phase, RunKey};
 
 use crate::{
-    claim,
+    claim::{self, Last},
     event::Event,
     journal::{Entry, Reporter, Step},
     patience::Patience,
+    report,
     services::Services,
     site, task,
     telemetry::chain,
@@ -53,6 +54,42 @@ enum Found {
     Over,
     /// The API does not know its flow run. A worker of the same name for another API may have made it.
     Unknown,
+}
+
+/// What is known beside a job that has ended, to tell whose attempt it was.
+struct Beside<'a> {
+    /// This worker.
+    worker: &'a str,
+    /// The last attempt at the flow run that the journal has ever had.
+    known: Option<u32>,
+    /// All jobs without an entry.
+    orphans: &'a [Owned],
+    last: Last,
+}
+
+// === impl Beside ===
+
+impl Beside<'_> {
+    /// Whether a job that has ended is of an attempt that was reported, or that the flow run has left behind. The end of any other is still to
+    /// be told. Which infrastructure the flow run names is no proof: that is written after a job was begun, or never. Pure.
+    fn is_left_behind(&self, handle: &Handle, flow_run: &FlowRun) -> bool {
+        let RunKey {
+            flow_run: id,
+            attempt,
+        } = handle.key;
+        // Its entry was removed, which follows its report.
+        let reported = self.known.is_some_and(|known| attempt <= known);
+        let newer = |other: &Owned| {
+            let key = other.handle.key;
+            key.flow_run == id && key.attempt > attempt
+        };
+        // An attempt has a higher number than there were runs at its claim. The server counts a run as it begins (3.8.8), those inside of one job too.
+        let runs_at_claim = flow_run.run_count.saturating_sub(self.last.runs_since);
+        // Of several attempts that have not run, the count cannot tell which is the last.
+        let named = self.last.claimed_before
+            && report::may_be_anothers(self.worker, Some(handle), flow_run);
+        reported || attempt <= runs_at_claim || self.orphans.iter().any(newer) || named
+    }
 }
 
 // === impl Janitor ===
@@ -91,7 +128,9 @@ impl Janitor {
             let key = orphan.handle.key;
             was_one(key) && !left_alone.contains(&key)
         });
-        let dealing: Vec<_> = due.map(|orphan| self.deal_with_soon(orphan)).collect();
+        let dealing: Vec<_> = due
+            .map(|orphan| self.deal_with_soon(orphan, &orphans))
+            .collect();
         let dealt = stream::iter(dealing).buffer_unordered(AT_ONCE);
         let alone: Vec<RunKey> = dealt.filter_map(std::future::ready).collect().await;
         left_alone.extend(alone);
@@ -112,8 +151,8 @@ impl Janitor {
     }
 
     /// Deals with one leftover, unless that takes too long. It may be dropped at any point: what has not come about by then is a leftover still.
-    async fn deal_with_soon(&self, orphan: &Owned) -> Option<RunKey> {
-        let dealing = Box::pin(self.deal_with(orphan));
+    async fn deal_with_soon(&self, orphan: &Owned, orphans: &[Owned]) -> Option<RunKey> {
+        let dealing = Box::pin(self.deal_with(orphan, orphans));
         timeout(LEFTOVER_LIMIT, dealing).await.unwrap_or_else(|_| {
             let key = orphan.handle.key;
             tracing::warn!(flow_run = %key.flow_run, job = orphan.handle.infrastructure_id, "a job that was left cannot be dealt with now");
@@ -122,11 +161,11 @@ impl Janitor {
     }
 
     /// Gives the key of one that is left alone from now on.
-    async fn deal_with(&self, orphan: &Owned) -> Option<RunKey> {
+    async fn deal_with(&self, orphan: &Owned, orphans: &[Owned]) -> Option<RunKey> {
         let handle = &orphan.handle;
         let id = FlowRunId(handle.key.flow_run);
         let job = &handle.infrastructure_id;
-        match find_out(&self.services, orphan).await {
+        match find_out(&self.services, orphan, orphans).await {
             Found::Alive(entry) => {
                 tracing::info!(flow_run = %id, job, "taking up a job that the journal does not know");
                 // When the loop is gone there is nobody to watch it.
@@ -200,7 +239,7 @@ async fn sweep_workspaces(services: &Services, with_jobs: HashSet<RunKey>) {
 }
 
 /// Asks the API what a job that the journal does not know belongs to.
-async fn find_out(services: &Services, orphan: &Owned) -> Found {
+async fn find_out(services: &Services, orphan: &Owned, orphans: &[Owned]) -> Found {
     let handle = &orphan.handle;
     let id = FlowRunId(handle.key.flow_run);
     let mut patience = Patience::new();
@@ -221,18 +260,27 @@ async fn find_out(services: &Services, orphan: &Owned) -> Found {
     {
         return Found::Over;
     }
-    // What has ended of an earlier attempt says nothing of the one that the flow run has now.
-    let is_anothers = (flow_run.infrastructure_pid.as_ref())
-        .is_some_and(|theirs| *theirs != handle.infrastructure_id);
-    if is_anothers && matches!(orphan.phase, Phase::Exited(_)) {
-        return Found::Over;
+    let last = last_claim(services, id).await;
+    if matches!(orphan.phase, Phase::Exited(_)) {
+        // A journal that is gone ends the worker.
+        let known = services.journal.last_attempt(handle.key.flow_run).await;
+        let beside = Beside {
+            worker: &services.identity.worker,
+            known: known.unwrap_or(None),
+            orphans,
+            last,
+        };
+        if beside.is_left_behind(handle, &flow_run) {
+            return Found::Over;
+        }
     }
     let (reporter, shown) = find_manner(services, &flow_run).await;
     Found::Alive(Box::new(Entry {
         key: handle.key,
         reporter,
         name: flow_run.name,
-        transition: last_claim(services, id).await,
+        // Nobody's, by which no other is ours.
+        transition: last.transition.unwrap_or_else(TransitionId::random),
         step: Step::Submitted,
         handle: Some(handle.clone()),
         lease: None,
@@ -250,14 +298,13 @@ async fn find_out(services: &Services, orphan: &Owned) -> Found {
     }))
 }
 
-/// The last claim of a flow run: by it is told later whether a newer attempt has it.
-async fn last_claim(services: &Services, id: FlowRunId) -> TransitionId {
+/// The last claim of a flow run: by it is told now and later whether a newer attempt has it.
+async fn last_claim(services: &Services, id: FlowRunId) -> Last {
     let mut patience = Patience::new();
     loop {
         match claim::last(services, id).await {
-            // Nobody's, by which no other is ours.
-            Ok(last) => return last.unwrap_or_else(TransitionId::random),
-            Err(error) if error.is_not_found() => return TransitionId::random(),
+            Ok(last) => return last,
+            Err(error) if error.is_not_found() => return Last::default(),
             Err(error) => {
                 tracing::warn!(flow_run = %id, error = %chain(&error), "cannot ask who had claimed the flow run of a job that was left");
                 patience.wait().await;

@@ -6,7 +6,7 @@ use worker_api::{
     types::{FlowRun, FlowRunId, LogLevel, OrchestrationStatus, ProposedState, StateType},
 };
 use worker_config::DriverKind;
-use worker_drivers::Outcome;
+use worker_drivers::{Handle, Outcome};
 
 use crate::{
     claim,
@@ -101,7 +101,8 @@ impl Report {
     ) -> Result<(), ApiError> {
         let id = FlowRunId(entry.key.flow_run);
         let flow_run = services.client.read_flow_run(id).await?;
-        let named = may_be_anothers(services, entry, &flow_run);
+        let worker = &services.identity.worker;
+        let named = may_be_anothers(worker, entry.handle.as_ref(), &flow_run);
         if (named || ended_badly(end)) && claim::is_superseded(services, entry, named).await? {
             tracing::info!("a newer attempt has the flow run; this one has nothing to report");
             return Ok(());
@@ -150,15 +151,15 @@ fn ended_badly(end: &End) -> bool {
 
 /// Whether the flow run names another worker and its infrastructure. That may be a newer attempt's, because the engine put the flow run back
 /// before it ended, or somebody started it again; or an earlier one's, when what this one had to say of itself did not get through.
-fn may_be_anothers(services: &Services, entry: &Entry, flow_run: &FlowRun) -> bool {
-    let worker = flow_run
+pub(crate) fn may_be_anothers(worker: &str, handle: Option<&Handle>, flow_run: &FlowRun) -> bool {
+    let theirs = flow_run
         .labels
         .as_ref()
         .and_then(|labels| labels.get("prefect.worker.name"));
-    let other_worker = worker
+    let other_worker = theirs
         .and_then(Value::as_str)
-        .is_some_and(|name| name != services.identity.worker);
-    let other_infrastructure = match (&flow_run.infrastructure_pid, &entry.handle) {
+        .is_some_and(|name| name != worker);
+    let other_infrastructure = match (&flow_run.infrastructure_pid, handle) {
         (Some(theirs), Some(ours)) => *theirs != ours.infrastructure_id,
         _ => false,
     };

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use serde_json::Map;
-
 use worker_api::types::{FlowRunId, LogLevel};
 use worker_config::{
     policy::Policy,
@@ -95,14 +93,12 @@ const HANDED_OVER_LATE: Duration = Duration::from_secs(2);
 
 /// Lets the job know the trace that it is part of: any program by a variable, Prefect's engine by a label.
 async fn hand_over(services: &Services, key: RunKey, trace: &Trace, resolved: &mut Resolved) {
-    let parent = trace.traceparent();
-    let label = (traces::LABEL.to_owned(), parent.clone().into());
     let environment = &mut resolved.environment.0;
     environment
         .entry(traces::VARIABLE.to_owned())
-        .or_insert(parent);
+        .or_insert_with(|| trace.traceparent());
     let client = services.client.with_retries(1);
-    let labels = Map::from_iter([label]);
+    let labels = trace.labels();
     let labelling = client.update_labels(FlowRunId(key.flow_run), &labels);
     match tokio::time::timeout(HANDED_OVER_LATE, labelling).await {
         Ok(Ok(())) => {}

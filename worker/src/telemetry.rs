@@ -1,6 +1,9 @@
 //! How the worker speaks to its operator: lines on standard error, as text or JSON, and errors with their causes.
 
-use std::{error::Error, io::IsTerminal};
+use std::{
+    error::Error,
+    io::{self, IsTerminal, Write},
+};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
@@ -14,10 +17,14 @@ use worker_config::settings::LoggingSettings;
 #[derive(Clone, Debug)]
 pub(crate) struct Loudness(reload::Handle<EnvFilter, Registry>);
 
+/// Writes each event as one line. Names that people chose and what engines, servers and jobs say may have line ends in them, and what follows one
+/// would look like a line of the worker's own.
+struct OneLine<W>(W);
+
 /// Begins to write. Called once, by the command line. Of several pools, each line says which it is about.
 pub(crate) fn init(logging: &LoggingSettings, several: bool) -> Loudness {
     let (filter, handle) = reload::Layer::new(filter(&logging.level));
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = fmt::layer().with_target(false);
     let registry = tracing_subscriber::registry()
         .with(filter)
         .with(filter_fn(|line| tells_no_secret(line) && tells_news(line)));
@@ -25,10 +32,11 @@ pub(crate) fn init(logging: &LoggingSettings, several: bool) -> Loudness {
     drop(if logging.json {
         // Of one pool, a line is in one span at most, that of its flow run.
         let lines = lines.json().flatten_event(true).with_span_list(several);
-        registry.with(lines).try_init()
+        registry.with(lines.with_writer(io::stderr)).try_init()
     } else {
+        let lines = lines.with_ansi(io::stderr().is_terminal());
         registry
-            .with(lines.with_ansi(std::io::stderr().is_terminal()))
+            .with(lines.with_writer(|| OneLine(io::stderr())))
             .try_init()
     });
     Loudness(handle)
@@ -49,6 +57,32 @@ impl Loudness {
         if let Err(error) = self.0.reload(filter(level)) {
             tracing::error!(%error, "the level of the log stays as it was");
         }
+    }
+}
+
+// === impl OneLine ===
+
+impl<W: Write> Write for OneLine<W> {
+    /// The subscriber hands over each event whole, with the end of its line.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let (text, end) = event.split_at(event.len() - usize::from(event.ends_with(b"\n")));
+        let mut line: Vec<u8> = text
+            .iter()
+            .map(|byte| {
+                if matches!(byte, b'\n' | b'\r') {
+                    b' '
+                } else {
+                    *byte
+                }
+            })
+            .collect();
+        line.extend(end);
+        self.0.write_all(&line)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -119,5 +153,19 @@ mod tests {
     fn a_chain_names_each_cause_once() {
         let error = Outer(std::io::Error::other("inner"));
         assert_eq!(chain(&error), "outer: inner");
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_is_in_it() {
+        let mut written = Vec::new();
+        let mut lines = OneLine(&mut written);
+        lines
+            .write_all(b"INFO run{name=x\r\n2026 ERROR y}: z\n")
+            .expect("it is memory");
+        lines
+            .write_all("ERROR ü\n\n".as_bytes())
+            .expect("it is memory");
+        let written = String::from_utf8(written).expect("it was text");
+        assert_eq!(written, "INFO run{name=x  2026 ERROR y}: z\nERROR ü \n");
     }
 }

@@ -8,14 +8,17 @@ mod wire;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use jiff::Timestamp;
 use prometheus::IntCounter;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -31,7 +34,10 @@ use crate::{
 pub(crate) use ship::ship;
 
 /// The label by which Prefect's engine finds the span that a flow run is part of (`RunTelemetry`, 3.8.8).
-pub(crate) const LABEL: &str = "__OTEL_TRACEPARENT";
+const LABEL: &str = "__OTEL_TRACEPARENT";
+
+/// The label that keeps the span which all attempts of a flow run are part of: the other one names what is inside of the last attempt then.
+const OUTER_LABEL: &str = "__OTEL_TRACEPARENT_OUTER";
 
 /// The variable by which a job finds it.
 pub(crate) const VARIABLE: &str = "TRACEPARENT";
@@ -88,6 +94,8 @@ struct Recorder {
     items_tx: mpsc::Sender<Item>,
     /// How many spans nobody gets.
     lost: IntCounter,
+    /// Whether spans find no room, which is said once for each spell.
+    dropping: AtomicBool,
 }
 
 /// A flow run that is being lived through.
@@ -103,7 +111,21 @@ struct Life {
 impl Trace {
     /// The context for what happens inside, in the form of W3C's `traceparent`.
     pub(crate) fn traceparent(&self) -> String {
-        let (id, span) = (self.id.simple(), self.span);
+        self.context(self.span)
+    }
+
+    /// What the flow run's labels are to say of it: to Prefect's engine, and to the next attempt.
+    pub(crate) fn labels(&self) -> Map<String, Value> {
+        let inner = (LABEL.to_owned(), self.traceparent().into());
+        let outer = self.parent.map(|parent| {
+            let context = self.context(parent);
+            (OUTER_LABEL.to_owned(), context.into())
+        });
+        [inner].into_iter().chain(outer).collect()
+    }
+
+    fn context(&self, span: u64) -> String {
+        let id = self.id.simple();
         format!("00-{id}-{span:016x}-{:02x}", u8::from(self.recorded))
     }
 }
@@ -127,16 +149,16 @@ impl Traces {
             lives: Mutex::default(),
             items_tx,
             lost,
+            dropping: AtomicBool::new(false),
         };
         (Self(Some(Arc::new(recorder))), Some(items_rx))
     }
 
-    /// The trace of a flow run that is about to be claimed: a part of the one that its label names.
+    /// The trace of a flow run that is about to be claimed: a part of the one that its labels name.
     pub(crate) fn begin(&self, flow_run: &FlowRun) -> Option<Trace> {
         let recorder = self.0.as_ref()?;
-        let labels = flow_run.labels.as_ref();
-        let parent = labels.and_then(|labels| labels.get(LABEL));
-        Some(recorder.begin(flow_run.id.0, parent.and_then(Value::as_str)))
+        let parent = flow_run.labels.as_ref().and_then(find_outer);
+        Some(recorder.begin(flow_run.id.0, parent))
     }
 
     /// A life has come to another step.
@@ -305,14 +327,24 @@ impl Recorder {
     }
 
     fn send(&self, span: Span) {
-        if self.items_tx.try_send(Item::Span(Box::new(span))).is_err() {
-            if self.lost.get() == 0 {
-                tracing::warn!(
-                    "traces are dropped: they are not sent as fast as they come; worker_trace_spans_lost_total counts them"
-                );
-            }
-            self.lost.inc();
+        if self.begins_to_drop(span) {
+            tracing::warn!(
+                "traces are dropped: they are not sent as fast as they come; worker_trace_spans_lost_total counts them"
+            );
         }
+    }
+
+    /// Queues a span. True: it found no room, and is the first one of this spell. A spell is over when half of the queue is free again.
+    fn begins_to_drop(&self, span: Span) -> bool {
+        let is_dropped = self.items_tx.try_send(Item::Span(Box::new(span))).is_err();
+        if is_dropped {
+            self.lost.inc();
+            return !self.dropping.swap(true, Ordering::Relaxed);
+        }
+        if self.items_tx.capacity() >= self.items_tx.max_capacity() / 2 {
+            self.dropping.store(false, Ordering::Relaxed);
+        }
+        false
     }
 
     fn lives(&self) -> MutexGuard<'_, HashMap<Uuid, Life>> {
@@ -343,6 +375,12 @@ impl Life {
 fn random() -> u64 {
     let (high, low) = Uuid::new_v4().as_u64_pair();
     (high ^ low.rotate_left(32)).max(1)
+}
+
+/// The span that a flow run is part of, by its labels.
+fn find_outer(labels: &Map<String, Value>) -> Option<&str> {
+    let outer = labels.get(OUTER_LABEL).or_else(|| labels.get(LABEL));
+    outer.and_then(Value::as_str)
 }
 
 /// Trace, span and whether it is recorded, of a `traceparent`.

@@ -128,6 +128,9 @@ impl Loop {
             };
             self.take(event);
         }
+        if let Some(reason) = self.dispatcher.unpolled_because() {
+            tracing::warn!(reason, "ending without a poll (--run-once)");
+        }
         let left = self.reins.len() + self.left;
         Ok(if left == 0 {
             Farewell::Done

@@ -74,3 +74,53 @@ fn an_end_that_a_late_claim_has_come_over_is_found() {
     assert_eq!(end_before(&[scheduled, claim], ours), None);
     assert_eq!(end_before(&late, TransitionId::random()), None);
 }
+
+#[test]
+fn a_history_tells_how_often_a_flow_run_ran_since_its_last_claim() {
+    use StateType::{Paused, Pending, Running, Scheduled};
+    for (history, runs_since, claimed_before) in [
+        (&[Scheduled][..], 0, false),
+        (&[Scheduled, Pending, Pending, Running], 1, false),
+        // A retry inside of the job.
+        (&[Scheduled, Pending, Running, Scheduled, Running], 2, false),
+        (
+            &[Scheduled, Pending, Running, Scheduled, Pending, Pending],
+            0,
+            false,
+        ),
+        (
+            &[Scheduled, Pending, Running, Scheduled, Pending, Running],
+            1,
+            false,
+        ),
+        // A word that came too late.
+        (&[Scheduled, Pending, Running, Pending], 1, false),
+        (
+            &[Scheduled, Pending, StateType::Crashed, Scheduled, Pending],
+            0,
+            true,
+        ),
+        (
+            &[
+                Scheduled, Pending, Running, Paused, Scheduled, Pending, Running,
+            ],
+            0,
+            false,
+        ),
+    ] {
+        let states: Vec<State> = history
+            .iter()
+            .map(|kind| state(kind.clone(), TransitionId::random()))
+            .collect();
+        let last = last_in(&states);
+        let seen = (last.runs_since, last.claimed_before);
+        assert_eq!(seen, (runs_since, claimed_before), "{history:?}");
+    }
+    let claim = state(StateType::Pending, TransitionId::random());
+    let submitting = state(
+        StateType::Pending,
+        submitting(claim.state_details.transition_id.unwrap()),
+    );
+    let last = last_in(&[claim.clone(), submitting]);
+    assert_eq!(last.transition, claim.state_details.transition_id);
+}

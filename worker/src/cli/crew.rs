@@ -1,7 +1,7 @@
 //! The workers of one process, one for each work pool: begun, looked after, told what changes, ended together.
 //!
-//! One that cannot serve its pool does not stop the others, and is begun again after a while. Where none is left that could, the process ends
-//! with the reason.
+//! One that cannot serve its pool does not stop the others, and is begun again after a while, unless each polls once only. Where none is left
+//! that could, the process ends with the reason; one that is away for a reason that may pass by itself could.
 
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 
@@ -195,8 +195,8 @@ impl Crew {
             return Err(error);
         }
         let pool = &self.members[index].seat.pool;
-        if self.stage > Stage::Working {
-            // The others end with care all the same.
+        if self.stage > Stage::Working || self.context.settings.worker.run_once {
+            // The others come to their ends all the same.
             tracing::error!(%pool, error = reason, "a worker has failed");
             self.failed.get_or_insert(error);
             return Ok(());

@@ -120,6 +120,7 @@ impl Pool {
 fn of_unit(unit: &unit::Unit, asked: Flags) -> Flags {
     let told = unit.flags().unwrap_or_default();
     let either = |asked: Vec<String>, told| if asked.is_empty() { told } else { asked };
+    // Each is named, so that a new one has to be thought of. What doctor has no flag for is the unit's.
     Flags {
         pools: either(asked.pools, told.pools),
         kinds: either(asked.kinds, told.kinds),
@@ -128,7 +129,28 @@ fn of_unit(unit: &unit::Unit, asked: Flags) -> Flags {
         config: asked.config.or(told.config),
         api_url: asked.api_url.or(told.api_url),
         state_dir: asked.state_dir.or(told.state_dir),
-        ..told
+        name: told.name,
+        work_queues: told.work_queues,
+        prefetch_seconds: told.prefetch_seconds,
+        run_once: told.run_once,
+        limits: told.limits,
+        with_healthcheck: told.with_healthcheck,
+        base_job_template: told.base_job_template,
+        create_pool_if_not_found: told.create_pool_if_not_found,
+        query_interval: told.query_interval,
+        start_concurrency: told.start_concurrency,
+        drain_timeout: told.drain_timeout,
+        stop_grace: told.stop_grace,
+        status_host: told.status_host,
+        status_port: told.status_port,
+        log_level: told.log_level,
+        log_json: told.log_json,
+        pull_mode: told.pull_mode,
+        workspaces: told.workspaces,
+        disk_floor: told.disk_floor,
+        server_host: told.server_host,
+        server_port: told.server_port,
+        serve: told.serve,
     }
 }
 

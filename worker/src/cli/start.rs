@@ -63,10 +63,7 @@ async fn work(mut context: Context, out: Out) -> anyhow::Result<ExitCode> {
     }
     let dirs = take_state_dirs(&context.settings, pools);
     let Some(worker) = first_worker(&dirs) else {
-        return Err(match dirs.into_iter().next() {
-            Some((_, Err(error))) => error.into(),
-            _ => Usage("which work pool? start with `worker --pool NAME`; `worker --help` shows everything else".to_owned()).into(),
-        });
+        return Err(none_taken(dirs, out));
     };
     let api = context.api(Some(worker)).await?;
     if let Some(embedded) = &api.embedded {
@@ -104,6 +101,18 @@ fn take_state_dirs(settings: &Settings, pools: Vec<String>) -> Vec<(String, Take
 fn first_worker(dirs: &[(String, TakenDir)]) -> Option<&str> {
     let mut taken = dirs.iter().filter_map(|(_, taken)| taken.as_ref().ok());
     taken.next().map(|dir| dir.worker.as_str())
+}
+
+/// Why there is no directory to begin with. The last of several reasons is the one to end with, and the others are told.
+fn none_taken(dirs: Vec<(String, TakenDir)>, out: Out) -> anyhow::Error {
+    let mut errors = dirs.into_iter().filter_map(|(_, taken)| taken.err());
+    let Some(last) = errors.next_back() else {
+        return Usage("which work pool? start with `worker --pool NAME`; `worker --help` shows everything else".to_owned()).into();
+    };
+    for error in errors {
+        out.error(&error.into());
+    }
+    last.into()
 }
 
 /// The directory of the worker for a pool.

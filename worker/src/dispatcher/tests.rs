@@ -44,6 +44,24 @@ fn key(number: u128) -> RunKey {
     }
 }
 
+fn left(number: u128) -> Entry {
+    Entry {
+        key: key(number),
+        name: format!("run-{number}"),
+        transition: worker_api::types::TransitionId::random(),
+        step: crate::journal::Step::Claimed,
+        reporter: crate::journal::Reporter::Engine,
+        claimed: jiff::Timestamp::UNIX_EPOCH,
+        handle: None,
+        lease: None,
+        told: None,
+        trace: None,
+        workspace: None,
+        output: worker_drivers::LogCursor::default(),
+        shown: false,
+    }
+}
+
 fn starts(commands: &[Command]) -> Vec<FlowRunId> {
     commands
         .iter()
@@ -328,6 +346,29 @@ fn run_once_is_done_when_the_work_of_its_one_poll_is() {
     assert!(!dispatcher.is_done());
     dispatcher.handle(Event::Ended(id(1)), now);
     assert!(dispatcher.is_done());
+}
+
+#[test]
+fn run_once_does_not_wait_for_the_end_of_a_pause() {
+    let now = Instant::now();
+    let mut dispatcher = Dispatcher::new(Limits {
+        run_once: true,
+        ..limits()
+    });
+    let paused = |reason: Option<&str>| Event::Paused(reason.map(str::to_owned));
+    dispatcher.handle(paused(Some("it is paused")), now);
+    assert!(dispatcher.is_done());
+    assert_eq!(dispatcher.unpolled_because(), Some("it is paused"));
+    dispatcher.handle(Event::Recovered(vec![left(1)]), now);
+    assert!(!dispatcher.is_done(), "what runs is looked after");
+    dispatcher.handle(Event::Ended(id(1)), now);
+    assert!(dispatcher.is_done());
+    dispatcher.handle(paused(None), now);
+    assert!(!dispatcher.is_done());
+    assert_eq!(dispatcher.unpolled_because(), None);
+    dispatcher.handle(polled(&[]), now);
+    dispatcher.handle(paused(Some("it is paused")), now);
+    assert_eq!(dispatcher.unpolled_because(), None, "it has polled");
 }
 
 #[derive(Clone, Debug)]

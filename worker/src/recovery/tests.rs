@@ -1,4 +1,5 @@
 use serde_json::json;
+use worker_config::DriverKind;
 
 use super::*;
 
@@ -81,4 +82,108 @@ fn output_that_was_turned_off_stays_off() {
     let deployment = deployment(None, &json!({"stream_output": true}));
     let (_, shown) = manner(&flow_run, Some(&deployment), &Value::Null);
     assert!(!shown);
+}
+
+fn ended(attempt: u32) -> Owned {
+    Owned {
+        handle: Handle {
+            kind: DriverKind::Docker,
+            version: 1,
+            key: RunKey {
+                flow_run: uuid::Uuid::nil(),
+                attempt,
+            },
+            infrastructure_id: format!("box {attempt}"),
+            state: json!({}),
+        },
+        phase: Phase::Exited(worker_drivers::Outcome::Exited {
+            code: 1,
+            reported: false,
+        }),
+    }
+}
+
+/// A flow run that has run so often, and names the first attempt's job, of this worker or of another.
+fn run_of(worker: &str, run_count: u32) -> FlowRun {
+    let id = uuid::Uuid::nil();
+    serde_json::from_value(json!({
+        "id": id, "name": "quiet-owl", "flow_id": id, "run_count": run_count,
+        "infrastructure_pid": "box 1", "labels": {"prefect.worker.name": worker},
+    }))
+    .unwrap()
+}
+
+fn since(runs_since: u32) -> Last {
+    Last {
+        transition: None,
+        runs_since,
+        claimed_before: false,
+    }
+}
+
+#[test]
+fn the_end_of_the_last_attempt_is_told_whatever_the_flow_run_names() {
+    // While it waits, when it has begun, and after a retry inside of it.
+    for (worker, run_count, runs_since) in [
+        ("us", 1, 0),
+        ("us", 2, 1),
+        ("them", 1, 0),
+        ("them", 2, 1),
+        ("us", 3, 2),
+    ] {
+        let beside = |orphans| Beside {
+            worker: "us",
+            known: None,
+            orphans,
+            last: since(runs_since),
+        };
+        let (first, second) = (ended(1), ended(2));
+        let both = [first.clone(), second.clone()];
+        let flow_run = run_of(worker, run_count);
+        let seen = format!("{worker} {run_count} {runs_since}");
+        for orphans in [&both[1..], &both] {
+            assert!(
+                !beside(orphans).is_left_behind(&second.handle, &flow_run),
+                "{seen}"
+            );
+        }
+        assert!(
+            beside(&both[..1]).is_left_behind(&first.handle, &flow_run),
+            "{seen}"
+        );
+    }
+}
+
+#[test]
+fn the_end_of_an_attempt_that_was_reported_is_not_told_again() {
+    let beside = |known| Beside {
+        worker: "us",
+        known,
+        orphans: &[],
+        last: since(0),
+    };
+    let (one, run) = (ended(2), run_of("us", 0));
+    assert!(beside(Some(2)).is_left_behind(&one.handle, &run));
+    assert!(beside(Some(3)).is_left_behind(&one.handle, &run));
+    assert!(!beside(Some(1)).is_left_behind(&one.handle, &run));
+    assert!(!beside(None).is_left_behind(&one.handle, &run));
+}
+
+#[test]
+fn of_attempts_that_never_ran_the_newest_or_the_named_one_is_the_last() {
+    let both = [ended(1), ended(2)];
+    let beside = |orphans, claimed_before| Beside {
+        worker: "us",
+        known: None,
+        orphans,
+        last: Last {
+            claimed_before,
+            ..since(0)
+        },
+    };
+    let run = run_of("them", 0);
+    assert!(beside(&both, false).is_left_behind(&both[0].handle, &run));
+    let second = &both[1].handle;
+    assert!(beside(&[], true).is_left_behind(second, &run));
+    assert!(!beside(&[], false).is_left_behind(second, &run));
 }

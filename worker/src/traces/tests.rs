@@ -14,6 +14,7 @@ fn recorder(share: f64) -> (Recorder, mpsc::Receiver<Item>) {
         lives: Mutex::default(),
         items_tx,
         lost: IntCounter::new("lost", "Spans.").expect("the name is legal"),
+        dropping: AtomicBool::new(false),
     };
     (recorder, items_rx)
 }
@@ -52,6 +53,25 @@ fn attempts_of_a_flow_run_stand_beside_each_other_in_its_trace() {
 }
 
 #[test]
+fn attempts_of_a_part_of_another_trace_stand_beside_each_other_too() {
+    let (recorder, _items_rx) = recorder(1.0);
+    let outer = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut labels = Map::from_iter([(LABEL.to_owned(), outer.into())]);
+    let mut attempt = || {
+        let trace = recorder.begin(Uuid::new_v4(), find_outer(&labels));
+        labels.extend(trace.labels());
+        assert_eq!(labels[LABEL], trace.traceparent());
+        // Prefect's engine writes its own span there.
+        let engine = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
+        labels.insert(LABEL.to_owned(), engine.into());
+        trace
+    };
+    let (first, second) = (attempt(), attempt());
+    assert_eq!(first.parent, Some(0xb7ad_6b71_6920_3331));
+    assert_eq!((second.id, second.parent), (first.id, first.parent));
+}
+
+#[test]
 fn what_is_not_recorded_says_so_to_its_parts() {
     let (recorder, _items_rx) = recorder(0.0);
     let own = recorder.begin(Uuid::new_v4(), None);
@@ -69,15 +89,21 @@ fn a_share_is_about_that_share() {
 }
 
 #[test]
-fn what_finds_no_room_is_dropped_and_nobody_waits() {
+fn what_finds_no_room_is_dropped_which_is_said_once_for_each_spell() {
     let (recorder, mut items_rx) = recorder(1.0);
     let life = Life {
         trace: recorder.begin(Uuid::new_v4(), None),
         step: ("", Timestamp::UNIX_EPOCH, 1),
     };
-    for _ in 0..5 {
-        recorder.send(life.span("pull", Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH));
-    }
-    assert_eq!(recorder.lost.get(), 3);
-    assert!(items_rx.try_recv().is_ok());
+    let offer =
+        || recorder.begins_to_drop(life.span("pull", Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH));
+    // What the collector did not take is counted, too, and is another matter.
+    recorder.lost.inc();
+    assert_eq!(
+        [(); 5].map(|()| offer()),
+        [false, false, true, false, false]
+    );
+    assert!(items_rx.try_recv().is_ok() && items_rx.try_recv().is_ok());
+    assert_eq!([(); 4].map(|()| offer()), [false, false, true, false]);
+    assert_eq!(recorder.lost.get(), 1 + 5);
 }

@@ -128,7 +128,7 @@ impl Unit {
         let environment = self.environment();
         let words: Vec<_> = words
             .iter()
-            .map(|word| filled(word, &environment))
+            .flat_map(|word| filled(word, &environment))
             .collect();
         // A program before it may have set something up.
         let ours = |word: &String| Path::new(word).file_name() == Some("worker".as_ref());
@@ -359,15 +359,31 @@ impl Unit {
     }
 }
 
-/// A word of a command with its variables, as systemd would fill it.
-fn filled(word: &str, environment: &BTreeMap<String, String>) -> String {
-    let fill = |word: String, (name, value): (&String, &String)| {
-        if word == format!("${name}") {
-            return value.clone();
+/// What systemd makes of a word of a command. `$NAME` as a whole word becomes the words of its value, as many as they are; `${NAME}` is filled in
+/// where it stands, once. What is not set is empty, and `$$` is a dollar sign.
+fn filled(word: &str, environment: &BTreeMap<String, String>) -> Vec<String> {
+    let value = |name: &str| environment.get(name).map_or("", String::as_str);
+    if let Some(name) = word.strip_prefix('$')
+        && !name.starts_with(['{', '$'])
+    {
+        let words = value(name);
+        let split = || words.split_whitespace().map(str::to_owned).collect();
+        return shlex::split(words).unwrap_or_else(split);
+    }
+    let (mut done, mut rest) = (String::new(), word);
+    while let Some((before, after)) = rest.split_once('$') {
+        done.push_str(before);
+        let braced = after.strip_prefix('{').and_then(|it| it.split_once('}'));
+        if let Some((name, behind)) = braced {
+            done.push_str(value(name));
+            rest = behind;
+        } else {
+            done.push('$');
+            rest = after.strip_prefix('$').unwrap_or(after);
         }
-        word.replace(&format!("${{{name}}}"), value)
-    };
-    environment.iter().fold(word.to_owned(), fill)
+    }
+    done.push_str(rest);
+    vec![done]
 }
 
 /// A line of a file of variables, or a word of a list of them.
@@ -377,7 +393,9 @@ fn assignment(text: &str) -> Option<(String, String)> {
         return None;
     }
     let (name, value) = text.split_once('=')?;
-    let plain = value.trim().trim_matches(['"', '\'']);
+    let value = value.trim();
+    let within = |quote| value.strip_prefix(quote)?.strip_suffix(quote);
+    let plain = within('"').or_else(|| within('\'')).unwrap_or(value);
     Some((name.trim().to_owned(), plain.to_owned()))
 }
 

@@ -217,3 +217,28 @@ fn what_the_worker_of_a_unit_has_from_elsewhere_is_known() {
     assert!(!found.contains_key("CARGO_MANIFEST_DIR"));
     assert_eq!(unit.directory(), Path::new("/srv"));
 }
+
+#[test]
+fn variables_of_a_command_are_filled_as_systemd_does() {
+    let with = |line: &str| {
+        unit(&[
+            ("--pool my-pool", line),
+            (
+                "Environment=",
+                "Environment=\"OPTIONS=--limit 3 --name 'a b'\" POOL=my-pool ONCE=${POOL}",
+            ),
+        ])
+        .flags()
+        .unwrap_or_else(|| panic!("not understood: {line}"))
+    };
+    let flags = with("--pool ${POOL} $OPTIONS $UNSET");
+    assert_eq!(flags.pools, ["my-pool"]);
+    assert_eq!(flags.name.as_deref(), Some("a b"));
+    assert_eq!(
+        with("--pool=${POOL}-${POOL}${UNSET}").pools,
+        ["my-pool-my-pool"]
+    );
+    assert_eq!(with("--pool ${ONCE}").pools, ["${POOL}"]);
+    assert_eq!(with("--pool a$$b").pools, ["a$b"]);
+    assert_eq!(with("--pool x$POOL").pools, ["x$POOL"]);
+}
