@@ -162,7 +162,7 @@ async fn to_the_end(
         && let Err(why) = Box::pin(start(services, line, entry, polled)).await?
     {
         // Whatever was begun is removed before anybody is told that it did not start.
-        if !submit::undo(services, line, entry).await {
+        if entry.step == Step::Submitting && !submit::undo(services, line, entry).await {
             return Ok(false);
         }
         if matches!(why, NotStarted::Failed(_)) {

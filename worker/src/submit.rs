@@ -18,6 +18,7 @@ use crate::{
     claim::{self, Settled},
     event::{Event, Observation, Order},
     journal::{Entry, NotStarted, Reporter, Step},
+    lease,
     line::{Line, Told},
     patience::Patience,
     progress, resolve,
@@ -161,14 +162,21 @@ pub(crate) async fn find_way(services: &Services, line: &mut Line, entry: &Entry
     }
     let (_reins, mut errand) = line.errand();
     let finding = async {
-        let plan = match resolve::whereabouts(services, &mut errand, entry).await {
-            Ok(plan) => plan,
-            Err(why) => {
-                tracing::warn!(?why, "cannot find out where the job is");
-                return;
+        let mut patience = Patience::new();
+        let plan = loop {
+            match resolve::whereabouts(services, &mut errand, entry).await {
+                Ok(plan) => break plan,
+                // The API has been away for long.
+                Err(NotStarted::PutBack(why)) => {
+                    tracing::warn!(why, "cannot find out yet where the job is");
+                    patience.wait().await;
+                }
+                Err(why) => {
+                    tracing::warn!(?why, "cannot find out where the job is");
+                    return;
+                }
             }
         };
-        let mut patience = Patience::new();
         while let Err(error) = services.driver.learn_way(&plan).await {
             tracing::warn!(error = %chain(&error), "cannot find the way to the job yet");
             if !error.is_transient() {
@@ -177,7 +185,12 @@ pub(crate) async fn find_way(services: &Services, line: &mut Line, entry: &Entry
             patience.wait().await;
         }
     };
-    finding.await;
+    // Who only waits keeps others from starting no more than a job that runs.
+    line.started(entry.key).await;
+    tokio::select! {
+        () = finding => {}
+        never = lease::keep(services, entry.lease) => match never {},
+    }
 }
 
 /// Looks for infrastructure that an earlier process had asked for and may have got. Until the engine answers nothing is begun anew: the

@@ -170,13 +170,14 @@ impl Cluster {
         })
     }
 
-    /// Whether there is a cluster that answers, whatever it says.
+    /// Whether there is a cluster that answers, whatever it says, but that it does not know us.
     ///
     /// # Errors
     /// [`DriverError::Unavailable`]: nobody answered who is one.
     pub(super) async fn answers(&self) -> Result<(), DriverError> {
         match act::bounded(self.control.apiserver_version()).await {
-            Ok(_) | Err(kube::Error::Api(_)) => Ok(()),
+            Err(error) if super::error::status(&error).is_some_and(|it| it.code != 401) => Ok(()),
+            Ok(_) => Ok(()),
             Err(error) => Err(DriverError::Unavailable {
                 engine: ENGINE,
                 reason: format!(

@@ -42,11 +42,13 @@ pub(super) async fn submit(shared: &Arc<Shared>, plan: &Plan) -> Result<Submitte
 /// A refusal is believed when it holds: an API server that has just begun refuses what it allows a moment later, as does a namespace that is new.
 async fn make(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
     let _guard = shared.lock_of(plan.key).await;
+    let cluster = shared.cluster_of(plan.cluster.as_ref()).await?;
+    shared.clusters.expect(plan.key, &cluster);
     let begun = Instant::now();
     let (mut wait, longest) = LOOK_AGAIN;
     loop {
         let turn = shared.creating.acquire().await;
-        let made = make_once(shared, plan).await;
+        let made = make_once(shared, &cluster, plan).await;
         drop(turn);
         if !matches!(made, Err(DriverError::Denied { .. })) || begun.elapsed() > DOUBT {
             return made;
@@ -60,23 +62,24 @@ async fn make(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
 pub(super) async fn learn_way(shared: &Shared, plan: &Plan) -> Result<(), DriverError> {
     let cluster = shared.cluster_of(plan.cluster.as_ref()).await?;
     shared.clusters.expect(plan.key, &cluster);
-    look_there(shared, &cluster, plan);
-    Ok(())
-}
-
-fn look_there(shared: &Shared, cluster: &Cluster, plan: &Plan) {
     if cluster.sight().learn(&plan.namespace) {
         shared.places.send_modify(|count| *count += 1);
     }
+    Ok(())
 }
 
-async fn make_once(shared: &Shared, plan: &Plan) -> Result<Submitted, DriverError> {
-    let cluster = shared.cluster_of(plan.cluster.as_ref()).await?;
-    shared.clusters.expect(plan.key, &cluster);
-    let made = make_on(shared, &cluster, plan).await;
-    // Where nothing of ours is, as after a refusal, we may not even be allowed to look, and that would be a fault.
-    if matches!(made, Ok(_) | Err(DriverError::Unavailable { .. })) {
-        look_there(shared, &cluster, plan);
+async fn make_once(
+    shared: &Shared,
+    cluster: &Arc<Cluster>,
+    plan: &Plan,
+) -> Result<Submitted, DriverError> {
+    let is_new_place = cluster.sight().mention(&plan.namespace);
+    let made = make_on(shared, cluster, plan).await;
+    // Where nothing of ours is, as after a refusal, we may not even be allowed to look, and need not be.
+    let may_be_there = matches!(made, Ok(_) | Err(DriverError::Unavailable { .. }));
+    let is_ours = may_be_there && cluster.sight().learn(&plan.namespace);
+    if is_new_place || is_ours {
+        shared.places.send_modify(|count| *count += 1);
     }
     made
 }

@@ -76,6 +76,15 @@ impl Sight {
         self.wide = Wide::No;
     }
 
+    /// A job of ours may come to be there: worth a look, as long as nobody minds. True: that is news, and matters.
+    pub(super) fn mention(&mut self, namespace: &str) -> bool {
+        if self.namespaces.contains_key(namespace) {
+            return false;
+        }
+        self.namespaces.insert(namespace.to_owned(), false);
+        self.wide == Wide::No
+    }
+
     /// Remembers where a job of ours is. True: that is news, and matters.
     pub(super) fn learn(&mut self, namespace: &str) -> bool {
         self.given_up.remove(namespace);

@@ -339,6 +339,14 @@ impl Events {
         for abort in &scope.aborts {
             abort.abort();
         }
+        if was_listed {
+            tracing::warn!(
+                cluster = scope.cluster.id,
+                namespace = scope.namespace,
+                reason,
+                "jobs cannot be watched; trying again"
+            );
+        }
         if was_listed && !self.is_lost {
             self.is_lost = true;
             self.queue.push_back(JobEvent::WatchLost { reason });

@@ -72,3 +72,20 @@ fn a_namespace_that_is_nobodys_is_let_go() {
     assert_eq!(sight.find_blindness(), None);
     assert_eq!(sight.scopes(), only(&["home"]));
 }
+
+#[test]
+fn a_namespace_in_which_nothing_could_be_made_is_let_go_without_a_fault() {
+    let mut sight = Sight::all_or("flows");
+    let now = Instant::now();
+    assert_eq!(sight.forbid(None, "no", now), Refusal::Accepted(true));
+    assert!(sight.mention("elsewhere"));
+    assert!(!sight.mention("elsewhere"));
+    assert!(sight.namespaces().contains(&"elsewhere".to_owned()));
+    let refused = sight.forbid(Some("elsewhere"), "no", now);
+    assert_eq!(refused, Refusal::Accepted(true));
+    assert_eq!(sight.find_blindness(), None);
+    // A mention takes nothing from a place where jobs of ours are.
+    sight.learn("flows");
+    assert!(!sight.mention("flows"));
+    assert_eq!(sight.forbid(Some("flows"), "no", now), Refusal::Surprise);
+}
