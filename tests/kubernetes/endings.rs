@@ -264,11 +264,11 @@ fn what_others_do_to_a_job_is_told() {
     let says = "its pod was deleted by somebody else, so its Job has begun another";
     let goes_on = wait::until("it is told", BOUND, || {
         let log = stage.log(&one);
-        let (state, message) = stage.state(&one);
-        match (log.contains(says), state.as_str()) {
+        let (now, message) = stage.state(&one);
+        match (log.contains(says), now.as_str()) {
             (true, _) => Ok(true),
             (false, "Crashed") => Ok(false),
-            _ => Err(format!("{state} {message}; {log}")),
+            _ => Err(format!("{now} {message}; {log}")),
         }
     });
     if goes_on {
